@@ -1,0 +1,136 @@
+"""One run's full configuration, as a frozen value: what is trained, on what, how, and for how long.
+
+A variant is a diff (`dataclasses.replace(BASE, rule=dfa())`), and what differs between two runs can be printed
+(`differences`). The identity of a run is the hash of the fields that differ from their defaults, with the seed
+(`content_hash`), so a new field with a default leaves all older records valid. No torch in this module.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+
+from .errors import DfaLibError, unknown
+from .graph import FeedbackGraph, Rule, bp, make_rule
+
+ACTIVATIONS = ("tanh", "logistic", "relu", "erf", "linear", "sign", "threshold")
+LOSSES = ("cross-entropy", "binary-cross-entropy", "squared-error")
+OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam")
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """The update rule. `lr` is per step; with `Config.reduction` it says how far one example moves the weights.
+
+    momentum: v <- momentum v + g, W <- W - lr v. rmsprop (Tieleman and Hinton): v <- decay v + (1 - decay) g^2,
+    W <- W - lr g / (sqrt(v) + eps). adam (Kingma and Ba): first moment `momentum`, second `decay`.
+    """
+
+    name: str = "sgd"
+    lr: float = 0.01
+    momentum: float = 0.9
+    decay: float = 0.99
+    eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        if self.name not in OPTIMIZERS:
+            raise unknown("optimizer", self.name, OPTIMIZERS)
+        if not self.lr > 0:
+            raise DfaLibError(f"the learning rate must be positive; got {self.lr}")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a run's result, beside its seed. Raises `DfaLibError` for values that cannot be run."""
+
+    data: str = "mnist"
+    hidden: tuple[int, ...] = (240,) * 7  #: widths of the hidden layers
+    activation: str = "tanh"
+    loss: str = "cross-entropy"
+    rule: Rule = field(default_factory=bp)
+    init: str = "uniform-from"  #: distribution of the weights (`network.DISTRIBUTIONS`)
+    feedback: str = "uniform-to"  #: distribution of the feedback matrices
+    optimizer: Optimizer = Optimizer()
+    batch: int = 64
+    reduction: str = "mean"  #: e is the gradient of the batch's mean loss or of its sum, the same for every layer
+    epochs: int | None = None  #: the budget: passes over the training set,
+    steps: int | None = None  #: or steps; exactly one of the two
+    evaluate_every: int | None = None  #: steps between evaluations; None: at the end of each epoch
+    stop_train_error: float | None = None  #: stop when an epoch's running training error (percent) is at most this
+    validation: int = 0  #: held-out training examples; where positive, 'test' metrics are on these, never on the test set
+    dropout_input: float = 0.0  #: probability of dropping an input
+    dropout: float = 0.0  #: probability of dropping a hidden unit
+    adversarial: float = 0.0  #: size of the fast-sign perturbation; the step trains on the perturbed batch only
+    frozen: tuple[int, ...] = ()  #: layers that keep their initial weights (L + 1 is the output layer)
+    alignment: int = 0  #: training examples on which alignment is measured at each evaluation; 0: not measured
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        def choose(kind: str, value: str, known: tuple[str, ...]) -> None:
+            if value not in known:
+                raise unknown(kind, value, known)
+
+        choose("activation", self.activation, ACTIVATIONS)
+        choose("loss", self.loss, LOSSES)
+        choose("reduction", self.reduction, ("mean", "sum"))
+        choose("dtype", self.dtype, ("float32", "float64"))
+        if (self.epochs is None) == (self.steps is None):
+            raise DfaLibError(f"a run needs a budget in epochs or in steps, not both; got epochs={self.epochs}, steps={self.steps}")
+        for name in ("batch", "epochs", "steps", "evaluate_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise DfaLibError(f"{name} must be at least 1; got {value}")
+        for name in ("dropout_input", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise DfaLibError(f"{name} is a probability below 1; got {getattr(self, name)}")
+        if any(not 1 <= layer <= len(self.hidden) + 1 for layer in self.frozen):
+            raise DfaLibError(f"frozen layers are 1..{len(self.hidden) + 1}; got {self.frozen}")
+
+    def graph(self, n_in: int, n_out: int) -> FeedbackGraph:
+        """The rule's feedback graph on this network."""
+        return self.rule.graph((n_in, *self.hidden, n_out))
+
+    def as_dict(self) -> dict[str, object]:
+        """All fields as JSON values."""
+        return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+    def changed(self) -> dict[str, object]:
+        """The fields that differ from their defaults, as JSON values."""
+        default = Config(epochs=1).as_dict() | {"epochs": None}
+        return {name: value for name, value in self.as_dict().items() if value != default[name]}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> Config:
+        """The configuration that `as_dict` or `changed` wrote down. Raises `DfaLibError` for an unknown field."""
+        known = {f.name for f in dataclasses.fields(cls)}
+        for name in values:
+            if name not in known:
+                raise unknown("configuration field", name, known)
+        values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        if "rule" in values:
+            values["rule"] = make_rule(values["rule"]["name"], values["rule"]["options"])
+        if "optimizer" in values:
+            values["optimizer"] = Optimizer(**values["optimizer"])
+        return cls(**values)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Rule):
+        return {"name": value.name, "options": dict(value.options)}
+    if dataclasses.is_dataclass(value):
+        return dataclasses.asdict(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def content_hash(config: Config, seed: int) -> str:
+    """The identity of a run: 16 hexadecimal digits of the sha256 of what was chosen and the seed."""
+    text = json.dumps({"config": config.changed(), "seed": seed}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def differences(one: Config, other: Config) -> dict[str, tuple[object, object]]:
+    """The fields in which two configurations differ, with both values."""
+    a, b = one.as_dict(), other.as_dict()
+    return {name: (a[name], b[name]) for name in a if a[name] != b[name]}

@@ -1,0 +1,18 @@
+"""The one error that a user's mistake raises, and the message that names the nearest right thing."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DfaLibError(ValueError):
+    """Bad input: the message says what was wrong, what was expected, and what to do. The command line prints it as one line."""
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> DfaLibError:
+    """The error for a name that is not among `known`, with the nearest one that is."""
+    known = sorted(known)
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return DfaLibError(f"unknown {kind} {name!r}{hint} (known: {', '.join(known)})")

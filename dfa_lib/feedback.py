@@ -1,0 +1,159 @@
+"""The executor: a feedback graph, a network's activations and the output error give the delta of every hidden layer.
+
+It works level by level. The layers of a level that read the same source through random matrices are one batched product,
+so DFA's feedback is one product and one gate whatever the depth. No autograd.
+
+    delta_i = (source_i @ M_i) * f'(a_i)      with M_i stored as (n_source, n_i): B_i^T of the papers' column convention
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from .errors import DfaLibError
+from .graph import Carrier, FeedbackGraph, Product
+from .network import Network, Workspace, distribution, generator
+
+
+class Feedback:
+    """The random matrices of a graph on a network, and the phase that turns e into deltas.
+
+    `matrices[(first layer of a product)]` is a tensor (m, R, n_source, n). Each replica draws from its own seed, layer by
+    layer, so a layer's matrix does not depend on how many replicas are trained together. Distributions are those of
+    `network.DISTRIBUTIONS`, or "initial-weights": a copy of W_{i+1} as it is now, so that feedback starts aligned.
+    """
+
+    def __init__(self, graph: FeedbackGraph, network: Network, spec: str = "uniform-to", seeds: Sequence[int] = (0,)) -> None:
+        if graph.widths != network.widths:
+            raise DfaLibError(f"the graph is for widths {graph.widths}, the network has {network.widths}")
+        self.graph, self.network, self.spec = graph, network, spec
+        self.products: list[Product] = [product for level in graph.products() for product in level]
+        self.generators = [generator(seed, "feedback") for seed in seeds]
+        self.matrices: dict[int, Tensor] = {
+            p.targets.start: network.empty(len(p.targets), graph.width(p.source), graph.widths[p.targets.start])
+            for p in self.products
+            if p.carrier.stored
+        }
+        for product in self.products:
+            if product.carrier.stored:
+                self._draw(product)
+
+    def _draw(self, product: Product) -> None:
+        shape = (self.graph.width(product.source), self.graph.widths[product.targets.start])
+        for layer, matrix in zip(product.targets, self.matrices[product.targets.start], strict=True):
+            if self.spec == "initial-weights":
+                if product.source not in (layer + 1, "error") or self.graph.widths[layer + 1] != shape[0]:
+                    raise DfaLibError(f"'initial-weights' copies W_{layer + 1}, which does not fit the edge {product.source}->h{layer}")
+                matrix.copy_(self.network.weights[layer + 1])
+                continue
+            draw = distribution(self.spec)
+            for replica, g in enumerate(self.generators):
+                matrix[replica] = draw(shape, *shape, g)
+            if product.carrier is Carrier.SIGN:
+                matrix.copy_(matrix.square().mean(dim=(1, 2), keepdim=True).sqrt().expand_as(matrix))
+            elif product.carrier.signed:
+                matrix.abs_()
+
+    def redraw(self) -> None:
+        """Draw anew what the graph says is redrawn at every step."""
+        for product in self.products:
+            if product.carrier.redrawn:
+                self._draw(product)
+
+    def matrix(self, layer: int) -> Tensor:
+        """The stored feedback matrix into hidden layer `layer`, (R, n_source, n_layer). Raises `DfaLibError` if it has none."""
+        for product in self.products:
+            if layer in product.targets and product.carrier.stored:
+                return self.matrices[product.targets.start][layer - product.targets.start]
+        raise DfaLibError(f"{self.graph.name} stores no feedback matrix for hidden layer {layer}")
+
+    def bind(self, work: Workspace, signals: dict[int, Tensor] | None = None) -> Callable[[], None]:
+        """The feedback phase on one workspace: a function that reads `work.e` and fills `work.delta`.
+
+        With `signals`, the signal at h_i, before the gate, is kept there by layer, (R, batch, n).
+        """
+        steps: list[Callable[[], object]] = []
+        gate = self.network.unit.gate
+        for product in self.products:
+            source = self._source(product, work, steps)
+            delta = work.delta.span(product.targets)
+            steps += self._product(product, source, delta)
+            if signals is not None:
+                steps.append(lambda p=product, d=delta: signals.update(zip(p.targets, d.clone(), strict=True)))
+            if work.mask is not None:
+                steps.append(lambda d=delta, m=work.mask.span(product.targets): d.mul_(m))
+            if product.gate:
+                a = work.a.span(product.targets) if work.a else None
+                steps.append(lambda d=delta, h=work.h.span(product.targets), a=a: gate(d, h, a))
+
+        def phase() -> None:
+            for step in steps:
+                step()
+
+        return phase
+
+    def _source(self, product: Product, work: Workspace, steps: list[Callable[[], object]]) -> Tensor:
+        """The source as (m * R, batch, n_source), appending what must be done at every step to have it so."""
+        if product.source == "error":
+            source = work.e
+        elif product.source == "target":
+            source = torch.empty_like(work.e)
+            steps.append(lambda: torch.mul(work.y, -work.error_scale, out=source))
+        else:
+            source = work.delta[product.source]
+        m, (replicas, batch, width) = len(product.targets), source.shape
+        wide = source.expand(m, *source.shape)
+        if m == 1 or replicas == 1:
+            return wide.view(m * replicas, batch, width)
+        copy = torch.empty_like(wide, memory_format=torch.contiguous_format)
+        steps.append(lambda: copy.copy_(wide))
+        return copy.view(m * replicas, batch, width)
+
+    def _product(self, product: Product, source: Tensor, delta: Tensor) -> list[Callable[[], object]]:
+        first, network = product.targets.start, self.network
+        into = delta.view(-1, *delta.shape[2:])
+        if product.carrier is Carrier.TRANSPOSED:
+            return [lambda w=network.weights[first + 1]: torch.bmm(source, w, out=into)]
+        if product.carrier is Carrier.FORWARD:
+            return [lambda w=network.weights[first].transpose(1, 2): torch.bmm(source, w, out=into)]
+        matrix = self.matrices[first].view(-1, *self.matrices[first].shape[2:])
+        if not product.carrier.signed:
+            return [lambda: torch.bmm(source, matrix, out=into)]
+        weight, signed = network.weights[first + 1], torch.empty_like(matrix)
+        return [lambda: torch.sign(weight, out=signed).mul_(matrix), lambda: torch.bmm(source, signed, out=into)]
+
+    def state(self) -> dict[str, Tensor]:
+        """The feedback matrices by name, as views: they belong to the saved state, for a network is aligned to them."""
+        return {f"feedback{first}": matrix for first, matrix in self.matrices.items()}
+
+
+# --- output errors -------------------------------------------------------------------------------------------------------
+# Each loss gives the loss of every example, (R, batch), and writes e = dLoss/da_{L+1} into work.e, scaled by
+# work.error_scale: 1 for the batch's sum, 1 / batch for its mean, the same for every layer that e reaches.
+
+
+def cross_entropy(output: Tensor, y: Tensor, e: Tensor | None = None) -> Tensor:
+    """Softmax and cross-entropy: e = softmax(a) - y."""
+    log_p = torch.log_softmax(output, dim=-1)
+    if e is not None:
+        torch.exp(log_p, out=e).sub_(y)
+    return -(log_p * y).sum(dim=-1)
+
+
+def binary_cross_entropy(output: Tensor, y: Tensor, e: Tensor | None = None) -> Tensor:
+    """Logistic outputs, binary cross-entropy summed over outputs (Nøkland, equations 4 and 5): e = sigmoid(a) - y."""
+    if e is not None:
+        torch.sigmoid(output, out=e).sub_(y)
+    return torch.nn.functional.binary_cross_entropy_with_logits(output, y, reduction="none").sum(dim=-1)
+
+
+def squared_error(output: Tensor, y: Tensor, e: Tensor | None = None) -> Tensor:
+    """Linear outputs and half the squared error: e = a - y."""
+    difference = torch.sub(output, y, out=e) if e is not None else output - y
+    return 0.5 * difference.square().sum(dim=-1)
+
+
+LOSSES = {"cross-entropy": cross_entropy, "binary-cross-entropy": binary_cross_entropy, "squared-error": squared_error}

@@ -1,0 +1,357 @@
+"""Feedback graphs: a learning rule as a value.
+
+Every rule of the feedback-alignment papers answers one question: from where, and through which matrix, does
+hidden layer i get its error signal? A `FeedbackGraph` holds that answer, one `Edge` per hidden layer, and nothing
+else. The same value is computed (`feedback.py`), drawn (`diagrams.py`), costed (`FeedbackGraph.cost`) and checked
+(`tests/test_feedback.py`).
+
+Notation: hidden layers 1..L, output layer L+1; a_i = W_i h_{i-1} + b_i, h_i = f(a_i); e = dLoss/da_{L+1};
+delta_i is the update direction at a_i, and the weight update is dW_i = -delta_i h_{i-1}^T.
+
+No torch in this module: a graph can be made, drawn and costed without it. Chapter 01_feedback_graphs explains it.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
+
+from .errors import DfaLibError, unknown
+
+Source = int | Literal["error", "target"]
+
+
+class Carrier(enum.Enum):
+    """The matrix that an edge multiplies its source by. The sign-concordant ones are Liao, Leibo and Poggio's."""
+
+    TRANSPOSED = "W^T"  #: the transposed forward weights: what back-propagation uses
+    RANDOM = "B"  #: a random matrix, drawn once and kept
+    REDRAWN = "B redrawn"  #: a random matrix, drawn anew at every step: a control, to which nothing can align
+    FORWARD = "W"  #: the forward weights themselves: a delta carried forward (IFA)
+    SIGN = "sgn(W^T)"  #: uSF: the signs of W^T, all of one magnitude (the feedback distribution's rms)
+    SIGN_FIXED = "|B| sgn(W^T)"  #: frSF: the signs of W^T with fixed random magnitudes
+    SIGN_REDRAWN = "|B redrawn| sgn(W^T)"  #: brSF: the signs of W^T with magnitudes drawn anew at every step
+
+    @property
+    def stored(self) -> bool:
+        """Whether the carrier needs a matrix of its own, beside the forward weights."""
+        return self not in (Carrier.TRANSPOSED, Carrier.FORWARD)
+
+    @property
+    def redrawn(self) -> bool:
+        """Whether the carrier's matrix is drawn anew at every step."""
+        return self in (Carrier.REDRAWN, Carrier.SIGN_REDRAWN)
+
+    @property
+    def signed(self) -> bool:
+        """Whether the carrier takes its signs from W^T."""
+        return self in (Carrier.SIGN, Carrier.SIGN_FIXED, Carrier.SIGN_REDRAWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """Hidden layer `target` gets delta_target = carrier(source), times f'(a_target) where `gate` is on.
+
+    `source` is "error" (the output error e), "target" (minus the one-hot target: e without the network's output), or
+    the number of the hidden layer whose delta is taken.
+    """
+
+    target: int
+    source: Source
+    carrier: Carrier
+    gate: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """One matrix product of the feedback phase: neighbouring layers of equal width that read the same source through
+    random matrices standing side by side, or a single layer through any carrier."""
+
+    source: Source
+    carrier: Carrier
+    gate: bool
+    targets: range
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one training step asks for, counted from the graph (multiply-accumulates; one is two floating-point operations)."""
+
+    sequential_steps: int  #: matrix products that must wait for one another in the feedback phase
+    products: int  #: matrix products of the feedback phase
+    forward_macs: int  #: per batch
+    feedback_macs: int  #: per batch, deltas of the hidden layers
+    gradient_macs: int  #: per batch, weight gradients of the layers that learn
+    parameters: int  #: forward weights and biases
+    feedback_numbers: int  #: numbers in the feedback matrices that must be stored
+    activations: int  #: hidden activations kept for the update, per batch
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the whole step, without the optimizer's element-wise work."""
+        return self.forward_macs + self.feedback_macs + self.gradient_macs
+
+
+@dataclass(frozen=True)
+class FeedbackGraph:
+    """A learning rule for a fully connected network: one `Edge` for each hidden layer that learns.
+
+    `widths` are the layer widths from input to output, so there are `len(widths) - 2` hidden layers. The output layer
+    always learns from e. Raises `DfaLibError` when an edge is impossible or the edges form a cycle.
+    """
+
+    widths: tuple[int, ...]
+    edges: tuple[Edge, ...]
+    name: str = "custom"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "widths", tuple(int(w) for w in self.widths))
+        object.__setattr__(self, "edges", tuple(sorted(self.edges, key=lambda edge: edge.target)))
+        if len(self.widths) < 2 or min(self.widths) < 1:
+            raise DfaLibError(f"widths must be at least an input and an output width, all positive; got {self.widths}")
+        seen: set[int] = set()
+        for edge in self.edges:
+            self._check(edge)
+            if edge.target in seen:
+                raise DfaLibError(f"hidden layer {edge.target} has two feedback edges; each layer takes one")
+            seen.add(edge.target)
+        self.levels()
+
+    def _check(self, edge: Edge) -> None:
+        here = f"feedback edge {edge.source}->h{edge.target}"
+        if not 1 <= edge.target <= self.depth:
+            raise DfaLibError(f"{here}: the network has hidden layers 1..{self.depth}")
+        if isinstance(edge.source, str) and edge.source not in ("error", "target"):
+            raise unknown("source of a feedback edge", edge.source, ("error", "target"))
+        if isinstance(edge.source, int) and not (1 <= edge.source <= self.depth and edge.source != edge.target):
+            raise DfaLibError(f"{here}: a layer's source is another hidden layer (1..{self.depth}), 'error' or 'target'")
+        above: Source = edge.target + 1 if edge.target < self.depth else "error"
+        if (edge.carrier is Carrier.TRANSPOSED or edge.carrier.signed) and edge.source != above:
+            raise DfaLibError(f"{here}: {edge.carrier.value} connects h{edge.target} with the layer above ({above}) only")
+        if edge.carrier is Carrier.FORWARD and edge.source != edge.target - 1:
+            raise DfaLibError(f"{here}: W carries a delta forward from h{edge.target - 1} only")
+
+    @property
+    def depth(self) -> int:
+        """The number of hidden layers, L."""
+        return len(self.widths) - 2
+
+    def width(self, source: Source) -> int:
+        """The width of a source: n_out for the error and the target, else that of the hidden layer."""
+        return self.widths[source] if isinstance(source, int) else self.widths[-1]
+
+    def edge(self, layer: int) -> Edge | None:
+        """The edge into hidden layer `layer`, or None if that layer does not learn."""
+        return next((edge for edge in self.edges if edge.target == layer), None)
+
+    def levels(self) -> tuple[tuple[Edge, ...], ...]:
+        """The edges grouped by when their sources are ready: all edges of a level can be computed at the same time."""
+        return self._levels
+
+    @functools.cached_property
+    def _levels(self) -> tuple[tuple[Edge, ...], ...]:
+        ready: set[Source] = {"error", "target"}
+        waiting, levels = list(self.edges), []
+        while waiting:
+            level = tuple(edge for edge in waiting if edge.source in ready)
+            if not level:
+                stuck = ", ".join(f"h{edge.target} <- {edge.source}" for edge in waiting)
+                raise DfaLibError(f"no error signal reaches these layers (a cycle, or a source that does not learn): {stuck}")
+            levels.append(level)
+            ready |= {edge.target for edge in level}
+            waiting = [edge for edge in waiting if edge.target not in ready]
+        return tuple(levels)
+
+    def products(self) -> tuple[tuple[Product, ...], ...]:
+        """The matrix products of each level. DFA on equal widths has one in all, whatever its depth."""
+        return tuple(tuple(_merge(level, self.widths)) for level in self.levels())
+
+    def sequential_steps(self) -> int:
+        """The longest chain of products that wait for one another: L for BP and FA, 1 for DFA."""
+        return len(self.levels())
+
+    def cost(self, batch: int) -> Cost:
+        """What one step on a batch of `batch` examples asks for."""
+        widths, learning = self.widths, {edge.target for edge in self.edges} | {self.depth + 1}
+        weights = [widths[i] * widths[i - 1] for i in range(1, len(widths))]
+        through = [self.width(edge.source) * widths[edge.target] for edge in self.edges]
+        return Cost(
+            sequential_steps=self.sequential_steps(),
+            products=sum(len(level) for level in self.products()),
+            forward_macs=batch * sum(weights),
+            feedback_macs=batch * sum(through),
+            gradient_macs=batch * sum(weights[i - 1] for i in learning),
+            parameters=sum(weights) + sum(widths[1:]),
+            feedback_numbers=sum(n for n, edge in zip(through, self.edges, strict=True) if edge.carrier.stored),
+            activations=batch * sum(widths[1:-1]),
+        )
+
+
+def _merge(level: tuple[Edge, ...], widths: tuple[int, ...]) -> list[Product]:
+    def key(item: tuple[int, Edge]) -> tuple:
+        position, edge = item
+        alone = edge.carrier not in (Carrier.RANDOM, Carrier.REDRAWN)
+        # A layer number minus its position in the level is constant along a run of neighbours.
+        return edge.source, edge.carrier, edge.gate, widths[edge.target], edge.target - position, alone and position
+
+    runs = ([edge for _, edge in run] for _, run in groupby(enumerate(level), key))
+    return [Product(run[0].source, run[0].carrier, run[0].gate, range(run[0].target, run[-1].target + 1)) for run in runs]
+
+
+# --- rules -----------------------------------------------------------------------------------------------------------
+# A rule is a function from widths and options to edges. `@rule` names it and makes `fp(k=3)` a small value (a `Rule`)
+# that an experiment can hold, compare and write down; `fp(k=3).graph(widths)` is its graph on one network.
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A learning rule with its options, before the network is known. `graph(widths)` applies it to one."""
+
+    name: str
+    options: tuple[tuple[str, object], ...] = ()  #: only those that differ from the rule's defaults
+
+    def graph(self, widths: Sequence[int]) -> FeedbackGraph:
+        """This rule on a network with these layer widths (input, hidden layers, output)."""
+        depth = len(widths) - 2
+        return FeedbackGraph(tuple(widths), tuple(RULES[self.name](depth, **dict(self.options))), str(self))
+
+    def __str__(self) -> str:
+        return self.name + (f"({', '.join(f'{k}={v}' for k, v in self.options)})" if self.options else "")
+
+
+RULES: dict[str, Callable[..., list[Edge]]] = {}
+
+
+def rule(edges: Callable[..., list[Edge]]) -> Callable[..., Rule]:
+    """Register `edges(depth, **options)` under its own name, and make it return a `Rule` when called with options."""
+    name = edges.__name__
+    parameters = list(inspect.signature(edges).parameters.values())[1:]
+    signature = inspect.Signature(parameters)
+    RULES[name] = edges
+
+    @functools.wraps(edges)
+    def make(*args: object, **options: object) -> Rule:
+        try:
+            given = signature.bind(*args, **options).arguments
+        except TypeError as problem:
+            raise DfaLibError(f"{name}{signature}: {problem}") from None
+        for option, value in given.items():
+            allowed = CHOICES.get(f"{name}.{option}") or CHOICES.get(option)
+            if allowed and value not in allowed:
+                raise unknown(f"{option} of {name}", value, map(str, allowed))
+            if not allowed and (not isinstance(value, int) or isinstance(value, bool) or value < MINIMUM[option]):
+                raise DfaLibError(f"{option} of {name} must be a whole number of at least {MINIMUM[option]}; got {value!r}")
+        kept = tuple((k, v) for k, v in given.items() if v != signature.parameters[k].default)
+        return Rule(name, kept)
+
+    make.__signature__ = signature
+    return make
+
+
+CHOICES = {"gate": (True, False), "redrawn": (True, False), "lower": ("delta", "error"), "boundary": ("B", "W^T")}
+MINIMUM = {"k": 0, "block": 1}
+
+
+def make_rule(name: str, options: dict[str, object]) -> Rule:
+    """The rule of this name with these options, checked: how a rule is read back from a record."""
+    if name not in RULES:
+        raise unknown("rule", name, RULES)
+    return globals()[name](**options)
+
+
+def _random(redrawn: bool) -> Carrier:
+    return Carrier.REDRAWN if redrawn else Carrier.RANDOM
+
+
+def _chain(layers: range, depth: int, carrier: Carrier, gate: bool) -> list[Edge]:
+    return [Edge(i, i + 1 if i < depth else "error", carrier, gate) for i in layers]
+
+
+@rule
+def bp(depth: int, gate: bool = True) -> list[Edge]:
+    """Back-propagation: i <- (i+1, W_{i+1}^T). The exact gradient."""
+    return _chain(range(1, depth + 1), depth, Carrier.TRANSPOSED, gate)
+
+
+@rule
+def fa(depth: int, gate: bool = True, redrawn: bool = False) -> list[Edge]:
+    """Feedback alignment (Lillicrap et al.): i <- (i+1, B_i)."""
+    return _chain(range(1, depth + 1), depth, _random(redrawn), gate)
+
+
+@rule
+def dfa(depth: int, gate: bool = True, redrawn: bool = False) -> list[Edge]:
+    """Direct feedback alignment (Nøkland, equation 8): i <- (e, B_i)."""
+    return [Edge(i, "error", _random(redrawn), gate) for i in range(1, depth + 1)]
+
+
+@rule
+def ifa(depth: int, gate: bool = True) -> list[Edge]:
+    """Indirect feedback alignment (Nøkland, equation 9): 1 <- (e, B_1), i <- (i-1, W_i)."""
+    return [Edge(i, i - 1, Carrier.FORWARD, gate) if i > 1 else Edge(1, "error", Carrier.RANDOM, gate) for i in range(1, depth + 1)]
+
+
+@rule
+def fp(depth: int, k: int, lower: str = "delta", gate: bool = True, redrawn: bool = False) -> list[Edge]:
+    """Feedback propagation, FP(k) (Espinosa Zarlenga and Niklasson, section 4).
+
+    The last k hidden layers learn by BP. The others read, each through its own B_i, the delta of the lowest BP layer
+    (`lower="delta"`, the paper's) or the output error (`lower="error"`, its proposed experiment). FP(0) is DFA, FP(L) is BP.
+    """
+    if k > depth:
+        raise DfaLibError(f"fp(k={k}) needs at least {k} hidden layers; the network has {depth}")
+    lowest: Source = depth - k + 1 if k and lower == "delta" else "error"
+    below = [Edge(i, lowest, _random(redrawn), gate) for i in range(1, depth - k + 1)]
+    return below + _chain(range(depth - k + 1, depth + 1), depth, Carrier.TRANSPOSED, gate)
+
+
+@rule
+def bdfa(depth: int, block: int, boundary: str = "B", gate: bool = True, redrawn: bool = False) -> list[Edge]:
+    """Blocked DFA, BDFA(b) (Espinosa Zarlenga and Niklasson, section 5): blocks of b hidden layers, counted from the output.
+
+    The top block reads the output error; every other block reads the delta of the boundary layer, the lowest layer of the
+    block above it. Each layer reads through its own B_i. With `boundary="W^T"` the layer directly below a boundary reads
+    through the transposed weights instead, as BP would. BDFA(L) is DFA; BDFA(1) is FA, and with W^T it is BP below the top layer.
+    """
+    edges = []
+    for i in range(1, depth + 1):
+        above = depth - ((depth - i) // block) * block + 1  # the lowest layer of the block above
+        source: Source = above if above <= depth else "error"
+        adjacent = boundary == "W^T" and source == i + 1
+        edges.append(Edge(i, source, Carrier.TRANSPOSED if adjacent else _random(redrawn), gate))
+    return edges
+
+
+@rule
+def usf(depth: int, gate: bool = True) -> list[Edge]:
+    """Uniform sign-concordant feedback (Liao, Leibo and Poggio): BP with only the signs of W^T."""
+    return _chain(range(1, depth + 1), depth, Carrier.SIGN, gate)
+
+
+@rule
+def frsf(depth: int, gate: bool = True) -> list[Edge]:
+    """Fixed random-magnitude sign-concordant feedback (Liao, Leibo and Poggio): BP with |B_i| sgn(W^T)."""
+    return _chain(range(1, depth + 1), depth, Carrier.SIGN_FIXED, gate)
+
+
+@rule
+def brsf(depth: int, gate: bool = True) -> list[Edge]:
+    """Batchwise random-magnitude sign-concordant feedback (Liao, Leibo and Poggio): magnitudes redrawn at every step."""
+    return _chain(range(1, depth + 1), depth, Carrier.SIGN_REDRAWN, gate)
+
+
+@rule
+def drtp(depth: int, gate: bool = True) -> list[Edge]:
+    """Direct random target projection (Frenkel, Lefebvre and Bol): i <- (-y, B_i), so no layer waits for the output."""
+    return [Edge(i, "target", Carrier.RANDOM, gate) for i in range(1, depth + 1)]
+
+
+@rule
+def shallow(depth: int) -> list[Edge]:
+    """Only the output layer learns: the control that a rule must beat to claim that hidden layers learn at all."""
+    return []

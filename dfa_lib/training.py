@@ -1,0 +1,300 @@
+"""The training loop: batches, evaluation on a schedule, early stop, outcomes, checkpoint and exact resume.
+
+One call trains R seeds of one configuration as replicas of one batched run. The same seed gives the same bits on the same
+machine and thread count. No autograd: a step is forward, feedback, update (`network`, `feedback`, `optim`).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .alignment import Probe, weight_angles
+from .config import Config, content_hash
+from .data import Dataset, load
+from .errors import DfaLibError
+from .feedback import LOSSES, Feedback
+from .graph import bp
+from .network import Network, Workspace, generator
+from .optim import Updater
+
+
+@dataclass
+class Result:
+    """What one seed's run gave. `evaluations` is a list of dicts: step, epoch, train_loss, train_error_pct (both running, over
+    the batches since the last evaluation, before their updates), test_loss, test_error_pct, and alignment where measured."""
+
+    seed: int
+    status: str = "running"  #: finished, or diverged (a loss that is not finite)
+    step: int = 0  #: the step of the last evaluation
+    evaluations: list[dict] = field(default_factory=list)
+    final: dict = field(default_factory=dict)  #: train and test error and loss in evaluation mode, saturation, constant output
+    wall_s: float = 0.0  #: of the whole batched run, evaluation included
+    step_ms: float = 0.0  #: of one step of the batched run, evaluation excluded
+
+
+class Trainer:
+    """A configuration made ready to train: parameters, feedback, buffers. `step(indices)` makes one update.
+
+    Raises `DfaLibError` when the data set does not fit the configuration or the device cannot be had.
+    """
+
+    def __init__(self, config: Config, seeds: Sequence[int], dataset: Dataset, device: str = "cpu") -> None:
+        if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
+            raise DfaLibError(f"device {device!r} cannot be had here; this machine has: cpu" + ", cuda" * torch.cuda.is_available())
+        self.config, self.seeds, self.device = config, list(seeds), torch.device(device)
+        self.dtype = getattr(torch, config.dtype)
+        self.train_x, self.train_y = dataset.train_x.to(self.device, self.dtype), dataset.train_y.to(self.device)
+        self.test_x, self.test_y = dataset.test_x.to(self.device, self.dtype), dataset.test_y.to(self.device)
+        self.one_hot = torch.eye(dataset.classes, dtype=self.dtype, device=self.device)[self.train_y]
+        graph = config.graph(self.train_x.shape[1], dataset.classes)
+        self.network = Network(graph.widths, config.activation, len(self.seeds), self.dtype, self.device)
+        self.network.initialise(config.init, self.seeds)
+        self.feedback = Feedback(graph, self.network, config.feedback, self.seeds)
+        learning = ({edge.target for edge in graph.edges} | {graph.depth + 1}) - set(config.frozen)
+        self.updater = Updater(config.optimizer, self.network, learning)
+        self.loss = LOSSES[config.loss]
+        self.dropout = [generator(seed, "dropout") for seed in self.seeds]
+        self.exact = Feedback(bp().graph(graph.widths), self.network, "zeros", self.seeds) if config.adversarial else None
+        self.probe = None
+        if config.alignment:
+            n = config.alignment
+            self.probe = Probe(self.network, self.feedback, self.loss, self.train_x[:n], self.one_hot[:n])
+        self.redraws = any(product.carrier.redrawn for product in self.feedback.products)
+        self.wrong = torch.zeros(len(self.seeds), dtype=torch.float64, device=self.device)
+        self.loss_sum = torch.zeros_like(self.wrong)
+        self.seen = 0
+        self._steps: dict[int, Callable[[Tensor], None]] = {}
+
+    def step(self, indices: Tensor) -> None:
+        """One update on the training examples `indices`, (R, batch): each replica has its own."""
+        batch = indices.shape[1]
+        if batch not in self._steps:
+            self._steps[batch] = self._bind(batch)
+        self._steps[batch](indices)
+        self.seen += batch
+
+    def _bind(self, batch: int) -> Callable[[Tensor], None]:
+        config, work = self.config, Workspace(self.network, batch, self.config.reduction, self.config.dropout_input, self.config.dropout)
+        feedback, update = self.feedback.bind(work), self.updater.bind(work)
+        exact = self.exact.bind(work) if self.exact else None
+        x, y = work.x.view(-1, work.x.shape[-1]), work.y.view(-1, work.y.shape[-1])
+        scale = work.error_scale
+
+        def step(indices: Tensor) -> None:
+            flat = indices.reshape(-1)
+            torch.index_select(self.train_x, 0, flat, out=x)
+            torch.index_select(self.one_hot, 0, flat, out=y)
+            if self.redraws:
+                self.feedback.redraw()
+            if config.dropout or config.dropout_input:
+                work.draw_masks(self.dropout)
+                if work.mask_x is not None:
+                    work.x.mul_(work.mask_x)
+            work.forward()
+            if exact is not None:  # the fast sign method (Goodfellow et al.), its sign from BP's gradient under every rule
+                self.loss(work.output, work.y, work.e)
+                exact()
+                below = work.delta[1] if self.network.depth else work.e
+                work.x.add_(torch.bmm(below, self.network.weights[1]).sign_(), alpha=config.adversarial)
+                work.forward()
+            loss = self.loss(work.output, work.y, work.e)
+            self.loss_sum += loss.sum(dim=1)
+            self.wrong += (work.output.argmax(dim=-1) != work.y.argmax(dim=-1)).sum(dim=1)
+            if scale != 1.0:
+                work.e.mul_(scale)
+            feedback()
+            update()
+
+        return step
+
+    def order(self, epoch: int) -> Tensor:
+        """Each replica's order of the training examples in one epoch, (R, n_train)."""
+        n = len(self.train_x)
+        return torch.stack([torch.randperm(n, generator=generator(s, f"order/{epoch}")) for s in self.seeds]).to(self.device)
+
+    def running(self) -> tuple[list[float], list[float]]:
+        """Mean loss and error (percent) of each replica over the batches since the last call."""
+        loss, error = (self.loss_sum / self.seen).tolist(), (100 * self.wrong / self.seen).tolist()
+        self.loss_sum.zero_(), self.wrong.zero_()
+        self.seen = 0
+        return loss, error
+
+    def evaluate(self, x: Tensor, y: Tensor) -> tuple[list[float], list[float], Tensor]:
+        """Mean loss, error (percent) and predicted classes (R, n) on inputs x and labels y, in evaluation mode."""
+        output = self.network.predict(x)
+        one_hot = torch.eye(output.shape[-1], dtype=self.dtype, device=self.device)[y].expand_as(output)
+        predicted = output.argmax(dim=-1)
+        return self.loss(output, one_hot).mean(dim=1).tolist(), (100 * (predicted != y).double().mean(dim=1)).tolist(), predicted
+
+    def saturation(self) -> list[list[float]]:
+        """For each replica, by hidden layer, the fraction of units within 1 % of a flat end of f, on 1,000 test examples."""
+        if self.network.unit.saturated is None:
+            return [[] for _ in self.seeds]
+        x = self.test_x[:1000]
+        work = Workspace(self.network, len(x))
+        work.x.copy_(x.expand_as(work.x))
+        work.forward()
+        by_layer = [self.network.unit.saturated(work.h[i]).double().mean(dim=(1, 2)).tolist() for i in range(1, self.network.depth + 1)]
+        return [[layer[replica] for layer in by_layer] for replica in range(len(self.seeds))]
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that a resumed run needs, as views: parameters, feedback matrices, moments, running sums."""
+        return self.network.state() | self.feedback.state() | self.updater.state() | {"wrong": self.wrong, "loss_sum": self.loss_sum}
+
+
+def train(
+    config: Config,
+    seeds: Sequence[int],
+    dataset: Dataset | None = None,
+    device: str = "cpu",
+    progress: Callable[[int, int, list[Result]], None] | None = None,
+    checkpoint: Path | None = None,
+    checkpoint_every_s: float = 30.0,
+) -> list[Result]:
+    """Train each seed of a configuration to the end of its budget; one `Result` a seed.
+
+    `progress(step, total, results)` is called after every evaluation. With `checkpoint`, the state is saved there at
+    evaluations at least `checkpoint_every_s` seconds apart, and a run that finds its own file there goes on from it, to the
+    same bits; the file is removed at the end. Raises `DfaLibError` for a checkpoint of another run.
+    """
+    flushed = torch.set_flush_denormal(True)  # deltas that vanish with depth would make BP many times slower
+    try:
+        with torch.inference_mode():
+            dataset = dataset or load(config.data, validation=config.validation)
+            return _Loop(config, seeds, dataset, device, progress, checkpoint, checkpoint_every_s).run()
+    finally:
+        if flushed:
+            torch.set_flush_denormal(False)
+
+
+class _Loop:
+    def __init__(self, config, seeds, dataset, device, progress, checkpoint, checkpoint_every_s) -> None:
+        self.config, self.trainer = config, Trainer(config, seeds, dataset, device)
+        self.results = [Result(seed) for seed in seeds]
+        self.progress, self.checkpoint, self.every_s = progress, checkpoint, checkpoint_every_s
+        self.per_epoch = math.ceil(len(self.trainer.train_x) / config.batch)
+        self.total = config.steps if config.steps is not None else config.epochs * self.per_epoch
+        self.every = config.evaluate_every or self.per_epoch
+        self.step, self.wall_s, self.train_s = 0, 0.0, 0.0
+
+    def run(self) -> list[Result]:
+        trainer, order, epoch = self.trainer, None, -1
+        self._resume()
+        started = saved = time.perf_counter()
+        before = self.wall_s
+        if self.step == 0:
+            self._evaluate()
+        while self.step < self.total and any(r.status == "running" for r in self.results):
+            tick = time.perf_counter()
+            while True:
+                if self.step // self.per_epoch != epoch:
+                    epoch = self.step // self.per_epoch
+                    order = trainer.order(epoch)
+                first = self.step % self.per_epoch * self.config.batch
+                trainer.step(order[:, first : first + self.config.batch])
+                self.step += 1
+                if self.step % self.every == 0 or self.step == self.total:
+                    break
+            if trainer.device.type == "cuda":
+                torch.cuda.synchronize()
+            now = time.perf_counter()
+            self.train_s += now - tick
+            self._evaluate()
+            self.wall_s = before + time.perf_counter() - started
+            self._finish()
+            if self.progress:
+                self.progress(self.step, self.total, self.results)
+            if self.checkpoint and self.step < self.total and now - saved > self.every_s:
+                self._save()
+                saved = time.perf_counter()
+        if self.checkpoint:
+            self.checkpoint.unlink(missing_ok=True)
+        return self.results
+
+    def _evaluate(self) -> None:
+        trainer = self.trainer
+        test_loss, test_error, _ = trainer.evaluate(trainer.test_x, trainer.test_y)
+        running = trainer.running() if trainer.seen else None
+        aligned = trainer.probe() if trainer.probe else None
+        angles = weight_angles(trainer.network, trainer.feedback) if trainer.probe else None
+        for r, result in enumerate(self.results):
+            if result.status != "running":
+                continue
+            result.step = self.step
+            row = {"step": self.step, "epoch": self.step / self.per_epoch}
+            if running:
+                row |= {"train_loss": running[0][r], "train_error_pct": running[1][r]}
+            row |= {"test_loss": test_loss[r], "test_error_pct": test_error[r]}
+            if aligned:
+                row |= {"alignment": aligned[r] | {"weight_angle": angles[r]}}
+            result.evaluations.append(row)
+            if not math.isfinite(test_loss[r]) or (running and not math.isfinite(running[0][r])):
+                result.status = "diverged"
+
+    def _finish(self) -> None:
+        """Close the runs that have diverged, stopped or used their budget, each at its own last evaluation."""
+        stop = self.config.stop_train_error
+        ended = [
+            r for r in self.results
+            if not r.final and (r.status == "diverged" or self.step >= self.total
+                                or (stop is not None and r.evaluations[-1]["train_error_pct"] <= stop))
+        ]  # fmt: skip
+        if not ended:
+            return
+        trainer = self.trainer
+        train_loss, train_error, _ = trainer.evaluate(trainer.train_x, trainer.train_y)
+        test_loss, test_error, predicted = trainer.evaluate(trainer.test_x, trainer.test_y)
+        saturation = trainer.saturation()
+        for r, result in enumerate(self.results):
+            if result not in ended:
+                continue
+            if result.status == "running":
+                result.status = "finished"
+            result.wall_s, result.step_ms = self.wall_s, 1000 * self.train_s / self.step
+            result.final = {
+                "train_loss": train_loss[r],
+                "train_error_pct": train_error[r],
+                "test_loss": test_loss[r],
+                "test_error_pct": test_error[r],
+                "constant_output": bool((predicted[r] == predicted[r, 0]).all()),
+                "saturation": saturation[r],
+            }
+
+    def _save(self) -> None:
+        payload = {
+            "run": self._identity(),
+            "loop": {"step": self.step, "wall_s": self.wall_s, "train_s": self.train_s, "seen": self.trainer.seen,
+                     "updates": self.trainer.updater.count, "results": [vars(result) for result in self.results]},
+            "state": self.trainer.state(),
+            "generators": [g.get_state() for g in (*self.trainer.dropout, *self.trainer.feedback.generators)],
+        }  # fmt: skip
+        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.checkpoint.with_name(f"{self.checkpoint.name}.{os.getpid()}.partial")
+        torch.save(payload, partial)
+        os.replace(partial, self.checkpoint)
+
+    def _resume(self) -> None:
+        if not (self.checkpoint and self.checkpoint.exists()):
+            return
+        saved = torch.load(self.checkpoint, map_location=self.trainer.device, weights_only=True)
+        if saved["run"] != self._identity():
+            raise DfaLibError(f"{self.checkpoint} is the checkpoint of another run; remove it to start this one anew")
+        loop = saved["loop"]
+        self.step, self.wall_s, self.train_s = loop["step"], loop["wall_s"], loop["train_s"]
+        self.trainer.seen, self.trainer.updater.count = loop["seen"], loop["updates"]
+        self.results = [Result(**result) for result in loop["results"]]
+        for name, tensor in self.trainer.state().items():
+            tensor.copy_(saved["state"][name])
+        for g, state in zip((*self.trainer.dropout, *self.trainer.feedback.generators), saved["generators"], strict=True):
+            g.set_state(state.cpu())
+
+    def _identity(self) -> list[str]:
+        return [content_hash(self.config, seed) for seed in self.trainer.seeds]
