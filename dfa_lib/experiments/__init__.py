@@ -1,0 +1,18 @@
+"""The experiments of the book, one file a paper: what was run, as data."""
+
+from __future__ import annotations
+
+from ..errors import unknown
+from .base import PROFILES, Experiment, Profile, Run
+from .overview import BP_FA_DFA
+
+__all__ = ["EXPERIMENTS", "PROFILES", "Experiment", "Profile", "Run", "get"]
+
+EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (BP_FA_DFA,)}
+
+
+def get(name: str) -> Experiment:
+    """The experiment of this name. Raises `DfaLibError`, with the nearest name, for one that does not exist."""
+    if name not in EXPERIMENTS:
+        raise unknown("experiment", name, EXPERIMENTS)
+    return EXPERIMENTS[name]
