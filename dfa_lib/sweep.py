@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -21,6 +22,9 @@ from .errors import DfaLibError
 from .experiments import PROFILES, Experiment, Run, get
 from .records import Record, results_dir
 from .training import Trainer, train
+
+if TYPE_CHECKING:
+    import pandas
 
 #: Seconds between two looks at how far the workers are.
 POLL_S = 0.5
@@ -46,6 +50,20 @@ class Results:
         """A final metric of each seed of a variant, None where it is not finite."""
         return [record.final[metric] for record in self.of(variant)]
 
+    def summary(self) -> pandas.DataFrame:
+        """One row a variant: seeds, test and training error (percent, mean and standard deviation over seeds), milliseconds a step."""
+        import pandas as pd
+
+        rows = []
+        for variant in self.experiment.configs(self.profile):
+            found = self.of(variant)
+            test, train = (pd.Series(self.final(variant, f"{part}_error_pct"), dtype=float) for part in ("test", "train"))
+            outcome = Counter("constant output" if r.final["constant_output"] else r.status for r in found)
+            rows.append({"variant": variant, "seeds": len(found), "test error %": test.mean(), "sd": test.std(),
+                         "training error %": train.mean(), "ms a step": pd.Series([r.step_ms for r in found]).median(),
+                         "outcome": ", ".join(k if n == len(found) else f"{n} {k}" for k, n in outcome.items())})  # fmt: skip
+        return pd.DataFrame(rows)
+
     def provenance(self) -> str:
         """One line for under a figure: data, budget, seeds, profile, machine, and whether anything is stale."""
         config = next(iter(self.experiment.configs(self.profile).values()))
@@ -67,26 +85,20 @@ def load(experiment: Experiment | str, profile: str = "recorded", directory: str
     """
     experiment = get(experiment) if isinstance(experiment, str) else experiment
     found = records.read_all(experiment.name, directory)
-    by_profile: dict[str, list[Record]] = {name: [] for name in experiment.profiles}
-    stale = []
-    for record in found:
-        homes = [
-            name
-            for name in experiment.profiles
-            for variant, config in experiment.configs(name).items()
-            if variant == record.variant and _same(config, record)
-        ]
-        for name in homes:
-            by_profile[name].append(record)
-        if not homes:
-            stale.append(record)
-    wanted = [profile] if profile != "recorded" else [p for p in reversed(PROFILES) if p in experiment.profiles]
-    for name in wanted:
-        have = {record.variant for record in by_profile.get(name, ())}
-        if have and have >= set(experiment.configs(name)):
-            return Results(experiment, name, tuple(by_profile[name]), tuple(stale))
+    old = stale(experiment, found)
+    for name in [profile] if profile != "recorded" else [p for p in reversed(PROFILES) if p in experiment.profiles]:
+        configs = experiment.configs(name)
+        current = tuple(record for record in found if record.variant in configs and _same(configs[record.variant], record))
+        if current and {record.variant for record in current} == set(configs):
+            return Results(experiment, name, current, old)
     budget = profile if profile != "recorded" else "laptop"
     raise DfaLibError(f"{experiment.name} has no complete records; make them with: dfa-lib run {experiment.name} --profile {budget}")
+
+
+def stale(experiment: Experiment, found: Sequence[Record]) -> tuple[Record, ...]:
+    """The records that match no current configuration of the experiment: the code has moved on since they were made."""
+    configs = [(variant, config) for profile in experiment.profiles for variant, config in experiment.configs(profile).items()]
+    return tuple(r for r in found if not any(variant == r.variant and _same(config, r) for variant, config in configs))
 
 
 def _same(config: Config, record: Record) -> bool:

@@ -1,0 +1,170 @@
+"""The command line: dfa-lib list | show | run | status | data. Nothing imports this module."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from .config import differences
+from .errors import DfaLibError
+from .experiments import EXPERIMENTS, get
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help="Feedback alignment, reproduced.")
+#: click.ClickException, whether typer brings its own copy of click or not.
+UsageProblem = typer.BadParameter.__mro__[2]
+console = Console()
+
+ExperimentName = Annotated[str, typer.Argument(help="an experiment's name; `dfa-lib list` has them")]
+
+
+@app.command("list")
+def list_() -> None:
+    """List the experiments: name, what they reproduce, and the profiles that they have."""
+    table = Table("experiment", "reproduces", "source", "variants", "profiles")
+    for name, experiment in EXPERIMENTS.items():
+        table.add_row(name, experiment.title, experiment.source, str(len(experiment.variants)), ", ".join(experiment.profiles))
+    console.print(table)
+
+
+@app.command()
+def show(experiment: ExperimentName, profile: str = "laptop") -> None:
+    """Show what an experiment runs under a profile: the first variant in full, the others as differences from it."""
+    chosen = get(experiment)
+    configs = chosen.configs(profile)
+    base_name, base = next(iter(configs.items()))
+    console.print(f"{chosen.title}\n{chosen.source}; profile {profile!r}, {chosen.profile(profile).seeds} seed(s)\n", highlight=False)
+    table = Table("field", base_name)
+    for name, value in base.as_dict().items():
+        table.add_row(name, str(value))
+    console.print(table)
+    for name, config in configs.items():
+        changed = ", ".join(f"{field}: {new}" for field, (_, new) in differences(base, config).items())
+        console.print(f"{name}: {changed or 'as above'}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def run(
+    experiment: ExperimentName = "bp-fa-dfa",
+    profile: Annotated[str, typer.Option(help="smoke (seconds a run), laptop (minutes) or paper")] = "smoke",
+    seeds: Annotated[int | None, typer.Option(min=1, help="seeds of each variant; default: the profile's")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    jobs: Annotated[int | None, typer.Option(min=1, help="worker processes; default: one a core")] = None,
+) -> None:
+    """Train what is not recorded yet, write the records, and print the table. Says beforehand what it will cost."""
+    from . import sweep
+
+    chosen = get(experiment)
+    runs = chosen.runs(profile, seeds)
+    todo = sweep.missing(runs)
+    jobs = min(jobs or os.cpu_count() or 1, max(1, len(todo)))
+    console.print(f"{chosen.title}: {len(runs)} runs, {len(runs) - len(todo)} recorded", highlight=False)
+    if todo:
+        seconds = sweep.estimate(todo, device)
+        total = sum(seconds.values())
+        console.print(f"{len(todo)} to make: about {_duration(total / jobs)} with {jobs} worker(s), evaluation not counted", highlight=False)
+        try:
+            with _Progress(seconds) as progress:
+                sweep.run(todo, jobs, device, report=progress)
+        except KeyboardInterrupt:
+            left = len(sweep.missing(runs))
+            console.print(f"stopped: {len(runs) - left} of {len(runs)} runs are recorded; the same command goes on from there")
+            raise typer.Exit(130) from None
+    _print_summary(sweep.load(chosen, profile))
+
+
+@app.command()
+def status() -> None:
+    """Say for each experiment and profile how many of its runs are recorded, and which records are stale."""
+    from . import records, sweep
+
+    table = Table("experiment", "profile", "recorded", "stale records")
+    for name, experiment in EXPERIMENTS.items():
+        stale = len(sweep.stale(experiment, records.read_all(name)))
+        for profile in experiment.profiles:
+            runs = experiment.runs(profile)
+            table.add_row(name, profile, f"{len(runs) - len(sweep.missing(runs))} of {len(runs)}", str(stale))
+    console.print(table)
+
+
+@app.command()
+def data(
+    download: Annotated[str | None, typer.Option(help="fetch this data set into the root and verify it")] = None,
+) -> None:
+    """Say which data sets this machine has and how to get the others."""
+    from . import data as data_sets
+
+    if download:
+        dataset = data_sets.load(download)
+        console.print(f"{download}: {len(dataset.train_x)} + {len(dataset.test_x)} examples, {dataset.split}", highlight=False)
+        return
+    table = Table("data set", "here", "where, or how to get it")
+    for row in data_sets.status():
+        table.add_row(row.name, "yes" if row.present else "no", row.where if row.present else row.how)
+    console.print(table)
+
+
+class _Progress:
+    """A bar with the time left on a terminal, a plain line for each finished run elsewhere. Runs weigh what they cost."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self.seconds, self.done = seconds, dict.fromkeys(seconds, 0.0)
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeRemainingColumn())
+        self.bar = Progress(*columns, console=console, disable=not console.is_terminal)
+        self.task = self.bar.add_task(f"{len(seconds)} runs", total=sum(seconds.values()))
+
+    def __enter__(self) -> _Progress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def __call__(self, item, fraction: float) -> None:
+        self.done[item.hash] = fraction
+        finished = sum(done >= 1 for done in self.done.values())
+        self.bar.update(self.task, completed=sum(self.seconds[h] * done for h, done in self.done.items()),
+                        description=f"{finished} of {len(self.done)} runs")  # fmt: skip
+        if fraction >= 1 and not console.is_terminal:
+            console.print(f"{finished} of {len(self.done)}: {item.variant}, seed {item.seed}", highlight=False, soft_wrap=True)
+
+
+def _print_summary(results) -> None:
+    table = Table(title=results.provenance(), title_justify="left")
+    frame = results.summary()
+    for name in frame.columns:
+        table.add_column(name, justify="left" if name in ("variant", "outcome") else "right")
+    for row in frame.itertuples(index=False):
+        table.add_row(*(_cell(value) for value in row))
+    console.print(table)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.2f}" if value == value else "-"
+    return str(value)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def main() -> None:
+    """Run the command line; a mistake is one line on standard error and a non-zero exit."""
+    try:
+        code = app(standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        print("dfa-lib: stopped", file=sys.stderr)
+        code = 130
+    except UsageProblem as problem:
+        print(f"dfa-lib: {problem.format_message()}", file=sys.stderr)
+        code = 2
+    except DfaLibError as problem:
+        print(f"dfa-lib: {problem}", file=sys.stderr)
+        code = 1
+    sys.exit(code)
