@@ -252,7 +252,7 @@ def _verified(name: str, root: Path) -> list[bytes]:
     if missing and name in _LOCAL_ONLY:
         raise DfaLibError(f"{name}: {root / missing[0]} is missing: {DATASETS[name].how}")
     if missing:
-        _download(name, root)
+        _download(name, root, missing)
     return [_checked(name, root / file, want) for file, want in _FILES[name].items()]
 
 
@@ -272,7 +272,7 @@ def _bytes(path: Path) -> bytes:
         raise DfaLibError(f"{path}: expected a readable file, found: {error.strerror}") from None
 
 
-def _download(name: str, root: Path) -> None:
+def _download(name: str, root: Path, missing: list[str]) -> None:
     """Fetch into a folder of its own, verify, then move what was missing into place: an interruption leaves nothing half done."""
     before = socket.getdefaulttimeout()
     try:
@@ -282,13 +282,12 @@ def _download(name: str, root: Path) -> None:
             _fetch(name, Path(folder))
             for file, want in _FILES[name].items():
                 _checked(name, Path(folder, file), want)
-            for file in _FILES[name]:
-                if not (root / file).is_file():
-                    (root / file).parent.mkdir(parents=True, exist_ok=True)
-                    os.replace(Path(folder, file), root / file)
+            for file in missing:
+                (root / file).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(Path(folder, file), root / file)
     except (OSError, RuntimeError, HTTPException, DfaLibError) as error:
-        raise DfaLibError(f"{name} is not in {root} and could not be downloaded ({_one_line(error)}): once there is a network and the "
-                          f"folder can be written, run: {DATASETS[name].how}; or copy {', '.join(_FILES[name])} there") from None
+        raise DfaLibError(f"{name} is not in {root} and could not be downloaded ({_one_line(error)}): with a network, and once "
+                          f"the folder can be written, run: {DATASETS[name].how}; or copy {', '.join(missing)} there") from None
     finally:
         socket.setdefaulttimeout(before)
 

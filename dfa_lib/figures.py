@@ -1,0 +1,102 @@
+"""Curves and tables from records. Functions return a Figure or a DataFrame; a chapter displays them.
+
+Lines are means over seeds, bands reach from the lowest to the highest seed: with few seeds nothing is hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from . import style
+from .sweep import Results
+from .verdicts import difference
+
+
+def _curves(results: Results, variant: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs, and one row of `metric` a seed. Seeds that stopped early keep their last value."""
+    rows = [[row for row in record.evaluations if row.get(metric) is not None] for record in results.of(variant)]
+    longest = max(rows, key=len)
+    epochs = np.array([row["epoch"] for row in longest])
+    values = np.full((len(rows), len(longest)), np.nan)
+    for k, row in enumerate(rows):
+        values[k, : len(row)] = [r[metric] for r in row]
+        values[k, len(row) :] = row[-1][metric]
+    return epochs, values
+
+
+def _style(results: Results, variant: str) -> style.Style:
+    return style.method(str(results.experiment.configs(results.profile)[variant].rule))
+
+
+def error_curves(results: Results, panels: Mapping[str, Sequence[str]]) -> Figure:
+    """Test error (full lines) and running training error (dotted) against epochs, logarithmic; one panel a title -> variants."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(style.TEXT_WIDTH, 3.4), sharey=True, squeeze=False)
+    for ax, (title, variants) in zip(axes[0], panels.items(), strict=True):
+        for variant in variants:
+            look = _style(results, variant)
+            for metric, line in (("test_error_pct", "-"), ("train_error_pct", ":")):
+                epochs, values = _curves(results, variant, metric)
+                keep = epochs > 0
+                epochs, values = epochs[keep], np.maximum(values[:, keep], 1e-3)
+                label = look.label if line == "-" else None
+                ax.plot(epochs, values.mean(axis=0), line, color=look.color, label=label,
+                        marker=look.marker if line == "-" else None, markevery=max(1, len(epochs) // 8))  # fmt: skip
+                ax.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=look.color, alpha=0.18, linewidth=0)
+        ax.set(title=title, xlabel="epoch", yscale="log")
+        ax.yaxis.set_major_formatter("{x:g}")
+    axes[0, 0].set_ylabel("error (%)")
+    axes[0, -1].plot([], [], "-", color=style.GREY, label="test")
+    axes[0, -1].plot([], [], ":", color=style.GREY, label="training")
+    figure.legend(*_unique(axes[0]), loc="outside lower center", ncols=5)
+    return figure
+
+
+def alignment_curves(results: Results, panels: Mapping[str, str], measure: str = "delta_angle") -> Figure:
+    """An alignment angle of each hidden layer against epochs, mean over seeds; one panel a title -> variant."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(style.TEXT_WIDTH, 3.0), sharey=True, squeeze=False)
+    for ax, (title, variant) in zip(axes[0], panels.items(), strict=True):
+        layers, epochs, angles = alignment(results, variant, measure)
+        shades = plt.get_cmap("cividis")(np.linspace(0, 0.85, len(layers)))
+        for layer, shade, curve in zip(layers, shades, angles.mean(axis=0).T, strict=True):
+            ax.plot(epochs, curve, color=shade, label=f"layer {layer}")
+        ax.axhline(90, color=style.GREY, linewidth=0.8, linestyle="--")
+        ax.set(title=title, xlabel="epoch", ylim=(0, 100), yticks=(0, 30, 60, 90))
+    axes[0, 0].set_ylabel("alignment angle (degrees)")
+    figure.legend(*_unique(axes[0]), loc="outside lower center", ncols=7)
+    return figure
+
+
+def alignment(results: Results, variant: str, measure: str) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """Measured layers, epochs, and one measure as an array (seeds, epochs, layers); nan where it is undefined."""
+    rows = [[row for row in record.evaluations if "alignment" in row] for record in results.of(variant)]
+    shortest = min(len(row) for row in rows)
+    epochs = np.array([row["epoch"] for row in rows[0][:shortest]])
+    values = np.array([[row["alignment"][measure] for row in seed[:shortest]] for seed in rows], dtype=float)
+    return rows[0][0]["alignment"]["layers"], epochs, values
+
+
+def final_table(results: Results, groups: Mapping[str, Sequence[str]], paper: Mapping[str, str]) -> pd.DataFrame:
+    """Paper and here, one row a variant. In each group the first variant is the one that the others are compared with:
+    the difference in test error with its 95 % interval over seeds."""
+    rows = []
+    for variants in groups.values():
+        base = results.final(variants[0], "test_error_pct")
+        for variant in variants:
+            test, train = (pd.Series(results.final(variant, f"{part}_error_pct"), dtype=float) for part in ("test", "train"))
+            gap = "" if variant == variants[0] else f"{difference(list(test), base):+.2f}"
+            rows.append({"network and rule": variant, "paper: test error %": paper.get(variant, ""),
+                         "here: test error %": f"{test.mean():.2f} ± {test.std():.2f}", "training error %": f"{train.mean():.3f}",
+                         "n": len(test), "difference from BP (95 %)": gap})  # fmt: skip
+    return pd.DataFrame(rows).set_index("network and rule")
+
+
+def _unique(axes: Sequence[Axes]) -> tuple[list, list]:
+    """Handles and labels of several axes, each label once."""
+    found = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    return list(found.values()), list(found)
