@@ -60,7 +60,7 @@ class Probe:
         learning = [edge.target for edge in feedback.graph.edges]
         self.layers = thin(learning)
 
-    def __call__(self) -> list[dict[str, list[float]]]:
+    def __call__(self) -> list[dict[str, list]]:
         """For each replica: by measured layer the mean and deviation over examples of each quantity; nan if all are undefined."""
         for mine, theirs in ((self.network, self.source), (self.rule, self.feedback)):
             for name, tensor in theirs.state().items():
@@ -69,10 +69,10 @@ class Probe:
         self.loss(self.work.output, self.work.y, self.work.e)
         (delta, signal), (delta_bp, signal_bp) = self._run(self.rule), self._run(self.exact)
         known = self.work.e.norm(dim=-1) > TINY_ERROR
-        results: list[dict[str, list[float]]] = [{"layers": list(self.layers)} for _ in range(self.network.replicas)]
+        results: list[dict[str, list]] = [{"layers": list(self.layers)} for _ in range(self.network.replicas)]
         for i in self.layers:
             at_a, at_h = cosine(delta[i], delta_bp[i]), cosine(signal[i], signal_bp[i])
-            means = angle(delta[i].mean(dim=1), delta_bp[i].mean(dim=1))
+            means = angle(*((d * known.unsqueeze(-1)).mean(dim=1) for d in (delta[i], delta_bp[i])))
             for replica, result in enumerate(results):
                 good = known[replica] & at_a[replica].isfinite() & at_h[replica].isfinite()
                 cos, at_h_angle = at_a[replica][good], torch.rad2deg(torch.acos(at_h[replica][good].clamp(-1, 1)))

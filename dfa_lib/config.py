@@ -39,6 +39,11 @@ class Optimizer:
             raise unknown("optimizer", self.name, OPTIMIZERS)
         if not self.lr > 0:
             raise DfaLibError(f"the learning rate must be positive; got {self.lr}")
+        for name in ("momentum", "decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise DfaLibError(f"{name} must be at least 0 and below 1; got {getattr(self, name)}")
+        if not self.eps >= 0:
+            raise DfaLibError(f"eps must be at least 0; got {self.eps}")
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,9 @@ class Config:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise DfaLibError(f"{name} must be at least 1; got {value}")
+        for name in ("validation", "adversarial", "alignment"):
+            if not getattr(self, name) >= 0:
+                raise DfaLibError(f"{name} must be at least 0; got {getattr(self, name)}")
         for name in ("dropout_input", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise DfaLibError(f"{name} is a probability below 1; got {getattr(self, name)}")
@@ -97,23 +105,31 @@ class Config:
         return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
     def changed(self) -> dict[str, object]:
-        """The fields that differ from their defaults, as JSON values."""
+        """The fields that differ from their defaults, as JSON values; of the optimizer, too, only what differs."""
         default = Config(epochs=1).as_dict() | {"epochs": None}
-        return {name: value for name, value in self.as_dict().items() if value != default[name]}
+        changed = {name: value for name, value in self.as_dict().items() if value != default[name]}
+        if "optimizer" in changed:
+            changed["optimizer"] = {k: v for k, v in changed["optimizer"].items() if v != default["optimizer"][k]}
+        return changed
 
     @classmethod
     def from_dict(cls, values: dict) -> Config:
         """The configuration that `as_dict` or `changed` wrote down. Raises `DfaLibError` for an unknown field."""
-        known = {f.name for f in dataclasses.fields(cls)}
-        for name in values:
-            if name not in known:
-                raise unknown("configuration field", name, known)
+        _known(cls, "configuration field", values)
         values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         if "rule" in values:
             values["rule"] = make_rule(values["rule"]["name"], values["rule"]["options"])
         if "optimizer" in values:
+            _known(Optimizer, "optimizer field", values["optimizer"])
             values["optimizer"] = Optimizer(**values["optimizer"])
         return cls(**values)
+
+
+def _known(kind: type, what: str, values: dict) -> None:
+    known = {f.name for f in dataclasses.fields(kind)}
+    for name in values:
+        if name not in known:
+            raise unknown(what, name, known)
 
 
 def _plain(value: object) -> object:

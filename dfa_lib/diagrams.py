@@ -33,7 +33,7 @@ COLORS = {
     Carrier.SIGN_FIXED: GREEN,
     Carrier.SIGN_REDRAWN: GREEN,
 }
-MOST_HIDDEN = 8  #: more columns than this cannot be labelled legibly in a text column
+MOST_HIDDEN = 7  #: more columns than this cannot be labelled legibly in a text column
 
 # Lengths in inches, which are also the data units of the axes.
 PITCH, BOX_WIDTH, BOX_HEIGHT, BADGE, TRACK, PORT, CORNER, MARGIN, TITLE = 0.86, 0.36, 0.98, 0.155, 0.42, 0.095, 0.1, 0.06, 0.3
@@ -256,7 +256,7 @@ def _feedback(ax: Axes, plan: _Plan, edge: Edge) -> None:
     inwards = 1 if plan.column(edge.source) > edge.target else -1
     side = "left" if inwards > 0 else "right"
     text, ink = label(edge), tuple(0.8 * part for part in to_rgb(color))  # a thin letter needs more ink than a line
-    middle, size = (0.3, 9) if "\n" in text else (0.2, 10.5)
+    middle, size = 0.3 if "\n" in text else 0.2, 9 if edge.carrier.signed else 10.5
     ax.text(x + inwards * 0.055, y + sign * middle, text, ha=side, va="center", fontsize=size, linespacing=1.15,
             color=ink, zorder=6, gid=f"label {name}")  # fmt: skip
 
@@ -267,11 +267,11 @@ def label(edge: Edge) -> str:
     return {
         Carrier.TRANSPOSED: rf"$W_{above}^\top$",
         Carrier.RANDOM: f"$B_{i}$",
-        Carrier.REDRAWN: rf"$B_{i}(t)$",
+        Carrier.REDRAWN: f"$B_{i}^t$",
         Carrier.FORWARD: f"$W_{i}$",
         Carrier.SIGN: rf"sgn$\,W_{above}^\top$",
-        Carrier.SIGN_FIXED: rf"$|B_{i}|\,\odot$" + "\n" + rf"sgn$\,W_{above}^\top$",
-        Carrier.SIGN_REDRAWN: rf"$|B_{i}(t)|\,\odot$" + "\n" + rf"sgn$\,W_{above}^\top$",
+        Carrier.SIGN_FIXED: rf"$|B_{i}|\odot$" + "\n" + rf"sgn$\,W_{above}^\top$",
+        Carrier.SIGN_REDRAWN: rf"$|B_{i}^t|\odot$" + "\n" + rf"sgn$\,W_{above}^\top$",
     }[edge.carrier]
 
 

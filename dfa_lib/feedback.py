@@ -45,13 +45,15 @@ class Feedback:
         shape = (self.graph.width(product.source), self.graph.widths[product.targets.start])
         for layer, matrix in zip(product.targets, self.matrices[product.targets.start], strict=True):
             if self.spec == "initial-weights":
-                if product.source not in (layer + 1, "error") or self.graph.widths[layer + 1] != shape[0]:
-                    raise DfaLibError(f"'initial-weights' copies W_{layer + 1}, which does not fit the edge {product.source}->h{layer}")
+                above = layer + 1 if layer < self.graph.depth else "error"
+                if product.source != above or product.carrier.redrawn:
+                    raise DfaLibError(f"'initial-weights' copies W_{layer + 1} once, which does not fit the edge "
+                                      f"{product.source}->h{layer} through {product.carrier.value}")  # fmt: skip
                 matrix.copy_(self.network.weights[layer + 1])
-                continue
-            draw = distribution(self.spec)
-            for replica, g in enumerate(self.generators):
-                matrix[replica] = draw(shape, *shape, g)
+            else:
+                draw = distribution(self.spec)
+                for replica, g in enumerate(self.generators):
+                    matrix[replica] = draw(shape, *shape, g)
             if product.carrier is Carrier.SIGN:
                 matrix.copy_(matrix.square().mean(dim=(1, 2), keepdim=True).sqrt().expand_as(matrix))
             elif product.carrier.signed:

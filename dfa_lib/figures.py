@@ -53,23 +53,23 @@ def error_curves(results: Results, panels: Mapping[str, Sequence[str]]) -> Figur
     axes[0, 0].set_ylabel("error (%)")
     axes[0, -1].plot([], [], "-", color=style.GREY, label="test")
     axes[0, -1].plot([], [], ":", color=style.GREY, label="training")
-    figure.legend(*_unique(axes[0]), loc="outside lower center", ncols=5)
-    return figure
+    return _finish(figure, axes[0], results)
 
 
 def alignment_curves(results: Results, panels: Mapping[str, str], measure: str = "delta_angle") -> Figure:
-    """An alignment angle of each hidden layer against epochs, mean over seeds; one panel a title -> variant."""
+    """An alignment angle of each hidden layer against epochs, from the first layer (dark) to the last; one panel a title -> variant."""
     figure, axes = plt.subplots(1, len(panels), figsize=(style.TEXT_WIDTH, 3.0), sharey=True, squeeze=False)
     for ax, (title, variant) in zip(axes[0], panels.items(), strict=True):
         layers, epochs, angles = alignment(results, variant, measure)
         shades = plt.get_cmap("cividis")(np.linspace(0, 0.85, len(layers)))
-        for layer, shade, curve in zip(layers, shades, angles.mean(axis=0).T, strict=True):
-            ax.plot(epochs, curve, color=shade, label=f"layer {layer}")
+        for layer, shade, curve in zip(layers, shades, np.moveaxis(angles, 2, 0), strict=True):
+            label = {layers[0]: "first hidden layer", layers[-1]: "last hidden layer"}.get(layer)
+            ax.plot(epochs, curve.mean(axis=0), color=shade, label=label)
+            ax.fill_between(epochs, curve.min(axis=0), curve.max(axis=0), color=shade, alpha=0.15, linewidth=0)
         ax.axhline(90, color=style.GREY, linewidth=0.8, linestyle="--")
-        ax.set(title=title, xlabel="epoch", ylim=(0, 100), yticks=(0, 30, 60, 90))
+        ax.set(title=title, xlabel="epoch", ylim=(0, 115), yticks=(0, 30, 60, 90))
     axes[0, 0].set_ylabel("alignment angle (degrees)")
-    figure.legend(*_unique(axes[0]), loc="outside lower center", ncols=7)
-    return figure
+    return _finish(figure, axes[0], results)
 
 
 def alignment(results: Results, variant: str, measure: str) -> tuple[list[int], np.ndarray, np.ndarray]:
@@ -89,11 +89,20 @@ def final_table(results: Results, groups: Mapping[str, Sequence[str]], paper: Ma
         base = results.final(variants[0], "test_error_pct")
         for variant in variants:
             test, train = (pd.Series(results.final(variant, f"{part}_error_pct"), dtype=float) for part in ("test", "train"))
-            gap = "" if variant == variants[0] else f"{difference(list(test), base):+.2f}"
-            rows.append({"network and rule": variant, "paper: test error %": paper.get(variant, ""),
-                         "here: test error %": f"{test.mean():.2f} ± {test.std():.2f}", "training error %": f"{train.mean():.3f}",
-                         "n": len(test), "difference from BP (95 %)": gap})  # fmt: skip
-    return pd.DataFrame(rows).set_index("network and rule")
+            enough = min(len(test), len(base)) > 1
+            gap = "" if variant == variants[0] else f"{difference(list(test), base):+.2f}" if enough else "one seed: no interval"
+            rows.append({"": variant, "paper, test %": paper.get(variant, ""),
+                         "here, test %": f"{test.mean():.2f}" + (f" ± {test.std():.2f}" if len(test) > 1 else ""), "training %": f"{train.mean():.3f}",
+                         "n": len(test), "minus BP [95 %]": gap})  # fmt: skip
+    return pd.DataFrame(rows).set_index("").rename_axis(None)
+
+
+def _finish(figure: Figure, axes: Sequence[Axes], results: Results) -> Figure:
+    """One legend above the panels, and below them where the numbers come from."""
+    handles, labels = _unique(axes)
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
+    figure.supxlabel(results.provenance(), fontsize=7.5, color=style.GREY)
+    return figure
 
 
 def _unique(axes: Sequence[Axes]) -> tuple[list, list]:

@@ -242,7 +242,7 @@ def rule(edges: Callable[..., list[Edge]]) -> Callable[..., Rule]:
             raise DfaLibError(f"{name}{signature}: {problem}") from None
         for option, value in given.items():
             allowed = CHOICES.get(f"{name}.{option}") or CHOICES.get(option)
-            if allowed and value not in allowed:
+            if allowed and (value not in allowed or type(value) is not type(allowed[0])):  # 0 == False, but prints otherwise
                 raise unknown(f"{option} of {name}", value, map(str, allowed))
             if not allowed and (not isinstance(value, int) or isinstance(value, bool) or value < MINIMUM[option]):
                 raise DfaLibError(f"{option} of {name} must be a whole number of at least {MINIMUM[option]}; got {value!r}")

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -24,13 +25,13 @@ from .errors import DfaLibError, unknown
 # --- random numbers ----------------------------------------------------------------------------------------------------
 
 
-def generator(seed: int, stream: str) -> torch.Generator:
+def generator(seed: int, stream: str, device: str | torch.device = "cpu") -> torch.Generator:
     """An independent stream of random numbers for one purpose ('init', 'feedback', 'dropout', 'order/3') of one seed.
 
     Separate streams let BP and FA of one seed start from the same weights and see the same batches.
     """
     digest = hashlib.sha256(f"{seed}/{stream}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return torch.Generator(device).manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 def _uniform(bound: float, shape: tuple[int, int], g: torch.Generator, low: float | None = None) -> Tensor:
@@ -79,7 +80,10 @@ def distribution(spec: str) -> Callable[[tuple[int, int], int, int, torch.Genera
     name = match[1] if match else spec
     if name not in DISTRIBUTIONS:
         raise unknown("distribution", name, DISTRIBUTIONS)
-    arguments = [float(a) for a in match[2].split(",")] if match and match[2] else []
+    try:
+        arguments = [float(a) for a in match[2].split(",")] if match and match[2] else []
+    except ValueError:
+        raise DfaLibError(f"distribution {spec!r}: {match[2]!r} is no number, nor numbers with commas between them") from None
     draw = DISTRIBUTIONS[name]
     most = draw.__code__.co_argcount - 4
     least = most - len(draw.__defaults__ or ())
@@ -109,6 +113,15 @@ class Activation:
 _aten = torch.ops.aten
 
 
+def _tanh(h: Tensor) -> None:
+    if h.device.type == "cpu":
+        # The same memory through numpy, whose vectorised tanh is about ten times faster than torch's and as accurate.
+        array = h.numpy()
+        np.tanh(array, out=array)
+    else:
+        h.tanh_()
+
+
 def _gate_erf(delta: Tensor, h: Tensor, a: Tensor | None) -> None:
     delta.mul_(torch.mul(a, a).mul_(-0.5).exp_()).mul_(math.sqrt(2 / math.pi))
 
@@ -117,7 +130,7 @@ def _gate_erf(delta: Tensor, h: Tensor, a: Tensor | None) -> None:
 UNITS = {
     unit.name: unit
     for unit in (
-        Activation("tanh", torch.tanh_, lambda d, h, a: _aten.tanh_backward.grad_input(d, h, grad_input=d),
+        Activation("tanh", _tanh, lambda d, h, a: _aten.tanh_backward.grad_input(d, h, grad_input=d),
                    saturated=lambda h: h.abs() > 0.99),
         Activation("logistic", torch.sigmoid_, lambda d, h, a: _aten.sigmoid_backward.grad_input(d, h, grad_input=d),
                    saturated=lambda h: (h - 0.5).abs() > 0.49),

@@ -69,7 +69,8 @@ def write(record: Record, directory: str | Path | None = None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     values = {name: value for name, value in asdict(record).items() if name != "path"}
     values["evaluations"] = _thin(values["evaluations"])
-    text = json.dumps(_finite(values), indent=None, separators=(",", ":"), allow_nan=False, sort_keys=True)
+    values = _finite(values) | {"config": values["config"]}  # not a digit of the configuration is lost: it is compared
+    text = json.dumps(values, indent=None, separators=(",", ":"), allow_nan=False, sort_keys=True)
     handle, partial = tempfile.mkstemp(dir=folder, prefix=f".{record.hash}-", suffix=".partial")
     try:
         with os.fdopen(handle, "w") as file:
@@ -89,13 +90,15 @@ def read(path: str | Path) -> Record:
     mend = "remove it and run the experiment again"
     try:
         values = json.loads(path.read_text())
+    except OSError as problem:
+        raise DfaLibError(f"{path}: cannot be read ({problem.strerror}); {mend}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as problem:
         raise DfaLibError(f"{path}: not a whole record ({problem}); {mend}") from None
     if not isinstance(values, dict) or values.get("version") != VERSION:
         found = values.get("version") if isinstance(values, dict) else None
         raise DfaLibError(f"{path}: record version {found!r}, this library reads version {VERSION}; update dfa-lib, or {mend}")
     wanted = {name: _TYPES[kind] for name, kind in Record.__annotations__.items() if name != "path"}
-    wrong = [name for name, kind in wanted.items() if name not in values or not isinstance(values[name], kind)]
+    wrong = [name for name, kind in wanted.items() if name not in values or not _is(values[name], kind)]
     wrong += [name for name in values if name not in wanted]
     if wrong:
         raise DfaLibError(f"{path}: these fields are missing, unknown or of the wrong type: {', '.join(sorted(wrong))}; {mend}")
@@ -103,6 +106,13 @@ def read(path: str | Path) -> Record:
 
 
 _TYPES = {"str": str, "int": int, "float": (int, float), "dict": dict, "list": list}
+
+
+def _is(value: object, kind: type | tuple[type, ...]) -> bool:
+    """Of the type, where True is no number and a list is a list of evaluations."""
+    if isinstance(value, list):
+        return kind is list and all(isinstance(row, dict) for row in value)
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def read_all(experiment: str, directory: str | Path | None = None) -> list[Record]:
@@ -128,6 +138,7 @@ def _git() -> dict:
         return subprocess.run(("git", "-C", str(here), *arguments), capture_output=True, text=True, check=True).stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)  # an installed copy may lie inside another project's checkout
         return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", "."))}
     except (OSError, subprocess.CalledProcessError):
         return {"revision": None, "dirty": None}
@@ -136,7 +147,16 @@ def _git() -> dict:
 def _thin(rows: list[dict]) -> list[dict]:
     rows = _spread(rows, MOST_EVALUATIONS)
     kept = {id(row) for row in _spread([row for row in rows if "alignment" in row], MOST_ALIGNMENTS)}
-    return [row if id(row) in kept else {k: v for k, v in row.items() if k != "alignment"} for row in rows]
+    return [
+        row | {"alignment": _thin_layers(row["alignment"])} if id(row) in kept else {k: v for k, v in row.items() if k != "alignment"}
+        for row in rows
+    ]
+
+
+def _thin_layers(alignment: dict) -> dict:
+    """Hundredths of a degree, and weight angles of the layers that are measured only."""
+    angles = {layer: angle for layer, angle in alignment["weight_angle"].items() if layer in alignment["layers"]}
+    return _finite(alignment | {"weight_angle": angles}, digits=4)
 
 
 def _spread(rows: list, most: int) -> list:
@@ -146,12 +166,12 @@ def _spread(rows: list, most: int) -> list:
     return [rows[round(k * (len(rows) - 1) / (most - 1))] for k in range(most)]
 
 
-def _finite(value: object) -> object:
-    """JSON has no nan: numbers that are not finite become None, the others keep six significant digits."""
+def _finite(value: object, digits: int = 6) -> object:
+    """JSON has no nan: numbers that are not finite become None, the others keep so many significant digits."""
     if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
+        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {str(k): _finite(v) for k, v in value.items()}
+        return {str(k): _finite(v, digits) for k, v in value.items()}
     if isinstance(value, Iterable) and not isinstance(value, str):
-        return [_finite(v) for v in value]
+        return [_finite(v, digits) for v in value]
     return value

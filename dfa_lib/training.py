@@ -61,7 +61,7 @@ class Trainer:
         learning = ({edge.target for edge in graph.edges} | {graph.depth + 1}) - set(config.frozen)
         self.updater = Updater(config.optimizer, self.network, learning)
         self.loss = LOSSES[config.loss]
-        self.dropout = [generator(seed, "dropout") for seed in self.seeds]
+        self.dropout = [generator(seed, "dropout", self.device) for seed in self.seeds]
         self.exact = Feedback(bp().graph(graph.widths), self.network, "zeros", self.seeds) if config.adversarial else None
         self.probe = None
         if config.alignment:
@@ -161,14 +161,14 @@ def train(
 ) -> list[Result]:
     """Train each seed of a configuration to the end of its budget; one `Result` a seed.
 
-    `progress(step, total, results)` is called after every evaluation. With `checkpoint`, the state is saved there at
+    `progress(step, total, results)` is called after every evaluation but that of step 0. With `checkpoint`, the state is saved there at
     evaluations at least `checkpoint_every_s` seconds apart, and a run that finds its own file there goes on from it, to the
     same bits; the file is removed at the end. Raises `DfaLibError` for a checkpoint of another run.
     """
+    dataset = dataset or load(config.data, validation=config.validation)  # kept for others, so no inference tensors
     flushed = torch.set_flush_denormal(True)  # deltas that vanish with depth would make BP many times slower
     try:
         with torch.inference_mode():
-            dataset = dataset or load(config.data, validation=config.validation)
             return _Loop(config, seeds, dataset, device, progress, checkpoint, checkpoint_every_s).run()
     finally:
         if flushed:
@@ -192,6 +192,7 @@ class _Loop:
         before = self.wall_s
         if self.step == 0:
             self._evaluate()
+            self._finish()
         while self.step < self.total and any(r.status == "running" for r in self.results):
             tick = time.perf_counter()
             while True:
@@ -245,7 +246,7 @@ class _Loop:
         ended = [
             r for r in self.results
             if not r.final and (r.status == "diverged" or self.step >= self.total
-                                or (stop is not None and r.evaluations[-1]["train_error_pct"] <= stop))
+                                or (stop is not None and r.evaluations[-1].get("train_error_pct", math.inf) <= stop))
         ]  # fmt: skip
         if not ended:
             return
@@ -258,7 +259,7 @@ class _Loop:
                 continue
             if result.status == "running":
                 result.status = "finished"
-            result.wall_s, result.step_ms = self.wall_s, 1000 * self.train_s / self.step
+            result.wall_s, result.step_ms = self.wall_s, 1000 * self.train_s / max(self.step, 1)
             result.final = {
                 "train_loss": train_loss[r],
                 "train_error_pct": train_error[r],

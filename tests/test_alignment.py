@@ -1,0 +1,272 @@
+"""Angles: of known vectors, of rules against back-propagation, and of what has no direction."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from dfa_lib.alignment import MOST_LAYERS, Probe, angle, cosine, thin, weight_angles
+from dfa_lib.feedback import LOSSES, Feedback
+from dfa_lib.graph import bdfa, bp, dfa, drtp, fa, fp, frsf, shallow
+from dfa_lib.network import Network, generator
+
+WIDTHS = (6, 5, 5, 4, 3)
+QUANTITIES = ("delta_angle", "delta_angle_sd", "delta_cos", "signal_angle", "mean_angle")
+
+
+def vector(*numbers):
+    return torch.tensor(numbers, dtype=torch.float64)
+
+
+def data(n, n_in, n_out, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, n_in, dtype=torch.float64, generator=g)
+    return x, torch.eye(n_out, dtype=torch.float64)[torch.randint(n_out, (n,), generator=g)]
+
+
+def network(widths=WIDTHS, seeds=(0,), activation="tanh", init="normal(0.6)", dtype=torch.float64):
+    made = Network(widths, activation, len(seeds), dtype)
+    made.initialise(init, seeds)
+    return made
+
+
+def measure(net, rule, x, y, spec="normal(0.5)", loss="cross-entropy", seeds=(0,)):
+    return Probe(net, Feedback(rule.graph(net.widths), net, spec, seeds), LOSSES[loss], x, y)()
+
+
+def same(one, other, tolerance=1e-9):
+    for name in QUANTITIES:
+        assert one[name] == pytest.approx(other[name], abs=tolerance, nan_ok=True), name
+
+
+# --- vectors -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "u, v, degrees",
+    [((1, 0), (0, 2), 90), ((3, 0), (1, 1), 45), ((1, 2), (-2, -4), 180), ((1, 2), (3, 6), 0),
+     ((1, 0, 0), (1, math.sqrt(3), 0), 60), ((0, 1), (-1, -1), 135)],
+)  # fmt: skip
+def test_angle_of_known_vectors(u, v, degrees):
+    assert angle(vector(*u), vector(*v)).item() == pytest.approx(degrees, abs=2e-6)  # acos near 1 gives half of float64's digits
+    assert cosine(vector(*u), vector(*v)).item() == pytest.approx(math.cos(math.radians(degrees)), abs=1e-15)
+
+
+@pytest.mark.parametrize("scale", [1e-200, 1e-305, 1e200])
+@pytest.mark.parametrize("other_scale", [1.0, 1e-200, 1e200])
+def test_angle_of_tiny_and_huge_vectors(scale, other_scale):
+    assert angle(vector(3, 0) * scale, vector(1, 1) * other_scale).item() == pytest.approx(45, abs=1e-12)
+
+
+def test_zero_vector_has_no_angle():
+    u, zero = vector(1, 2), vector(0, 0)
+    assert all(math.isnan(f(a, b)) for f in (angle, cosine) for a, b in ((u, zero), (zero, u), (zero, zero)))
+
+
+def test_angles_are_taken_along_the_last_dimension():
+    u, v = torch.randn(2, 4, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    expected = functional.cosine_similarity(u, v, dim=-1)
+    assert cosine(u, v).shape == (4, 3) and torch.allclose(cosine(u, v), expected, atol=1e-14)
+
+
+# --- the probe -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "erf"])
+def test_back_propagation_is_aligned_with_itself(activation):
+    # biases keep every example's relu units from being all off
+    (result,) = measure(network(activation=activation, init="uniform-from", widths=(6, 30, 30, 20, 3)), bp(), *data(20, 6, 3))
+    assert result["layers"] == [1, 2, 3] and result["undefined"] == [0, 0, 0]
+    for name in ("delta_angle", "delta_angle_sd", "signal_angle", "mean_angle"):
+        assert max(result[name]) < 3e-6, name  # acos near 1 gives half of float64's digits
+    assert result["delta_cos"] == pytest.approx([1, 1, 1], abs=1e-14)
+
+
+def test_bp_layers_of_feedback_propagation_are_aligned_and_the_others_are_not():
+    (result,) = measure(network(), fp(2), *data(20, 6, 3))
+    assert max(result["delta_angle"][1:]) < 3e-6 and result["delta_angle"][0] > 10
+
+
+@pytest.mark.parametrize("sign, degrees", [(1.0, 0.0), (-1.0, 180.0)])
+def test_feedback_alignment_through_the_weights_themselves(sign, degrees):
+    net = network(widths=(6, 5, 4, 3))
+    feedback = Feedback(fa().graph(net.widths), net, "initial-weights", [0])
+    feedback.matrix(2).mul_(sign)
+    (result,) = Probe(net, feedback, LOSSES["cross-entropy"], *data(20, 6, 3))()
+    assert result["delta_angle"] == pytest.approx([degrees, degrees], abs=3e-6)
+    assert weight_angles(net, feedback) == [pytest.approx({1: 0.0, 2: degrees}, abs=3e-6)]
+
+
+def test_quantities_equal_those_from_autograd():
+    net, (x, y) = network(), data(15, 6, 3)
+    feedback = Feedback(dfa().graph(WIDTHS), net, "normal(0.5)", [0])
+    (result,) = Probe(net, feedback, LOSSES["cross-entropy"], x, y)()
+    h, a, kept = x, {}, {}
+    for i in range(1, 5):
+        a[i] = functional.linear(h, net.weights[i][0], net.biases[i][0, 0]).requires_grad_()
+        a[i].retain_grad()
+        h = kept[i] = torch.tanh(a[i])
+        h.retain_grad()
+    functional.cross_entropy(a[4], y).backward()
+    for position, i in enumerate((1, 2, 3)):
+        signal = (torch.softmax(a[4], dim=1) - y) @ feedback.matrix(i)[0]
+        delta = (signal * (1 - kept[i] ** 2)).detach()
+        cos = functional.cosine_similarity(delta, a[i].grad, dim=1, eps=0)
+        degrees = torch.rad2deg(torch.acos(cos))
+        mean_cos = functional.cosine_similarity(delta.mean(dim=0), a[i].grad.mean(dim=0), dim=0, eps=0)
+        signal_cos = functional.cosine_similarity(signal.detach(), kept[i].grad, dim=1, eps=0)
+        expected = {
+            "delta_angle": degrees.mean(),
+            "delta_angle_sd": degrees.std(correction=0),
+            "delta_cos": cos.mean(),
+            "signal_angle": torch.rad2deg(torch.acos(signal_cos)).mean(),
+            "mean_angle": torch.rad2deg(torch.acos(mean_cos)),
+        }
+        for name, value in expected.items():
+            assert result[name][position] == pytest.approx(value.item(), abs=1e-9), (name, i)
+    assert result["undefined"] == [0, 0, 0]
+
+
+def test_each_replica_is_measured_as_if_it_were_alone():
+    x, y = data(10, 6, 3)
+    both = measure(network(seeds=(3, 8)), dfa(), x, y, seeds=(3, 8))
+    assert both[0]["delta_angle"] != pytest.approx(both[1]["delta_angle"], abs=1)
+    for result, seed in zip(both, (3, 8), strict=True):
+        same(result, measure(network(seeds=(seed,)), dfa(), x, y, seeds=(seed,))[0])
+
+
+def test_later_calls_follow_the_weights_and_the_feedback():
+    net = network()
+    feedback = Feedback(dfa().graph(WIDTHS), net, "normal(0.5)", [0])
+    probe = Probe(net, feedback, LOSSES["cross-entropy"], *data(10, 6, 3))
+    first = probe()[0]["delta_angle"]
+    net.weights[4].mul_(-1)
+    second = probe()[0]["delta_angle"]
+    feedback.matrix(3).mul_(-1)
+    third = probe()[0]["delta_angle"]
+    assert first != pytest.approx(second, abs=1)
+    assert third[:2] == second[:2] and third[2] == pytest.approx(180 - second[2], abs=1e-9)
+
+
+@pytest.mark.parametrize("rule", [dfa(redrawn=True), bdfa(2), frsf(), drtp()], ids=str)
+def test_probe_changes_nothing_of_the_run(rule):
+    net = network(dtype=torch.float32, seeds=(0, 1))
+    feedback = Feedback(rule.graph(WIDTHS), net, "normal(0.5)", [0, 1])
+    x, y = (part.float() for part in data(10, 6, 3))
+    kept = {name: t.clone() for name, t in (net.state() | feedback.state()).items()}
+    generators, x_before = [g.get_state() for g in feedback.generators], x.clone()
+    probe = Probe(net, feedback, LOSSES["cross-entropy"], x, y)
+    assert repr(probe()) == repr(probe())
+    assert all(t.equal(kept[name]) for name, t in (net.state() | feedback.state()).items()) and x.equal(x_before)
+    assert all(g.get_state().equal(before) for g, before in zip(feedback.generators, generators, strict=True))
+
+
+def test_float32_runs_are_measured_in_float64():
+    net = network(activation="linear", init="normal(1e-25)", dtype=torch.float32)
+    (result,) = measure(net, fa(), *data(5, 6, 3), spec="initial-weights")  # deltas near 1e-75, which float32 has not
+    assert result["undefined"] == [0, 0, 0] and max(result["delta_angle"]) < 3e-6
+
+
+def test_deep_network_is_measured_in_few_layers():
+    (result,) = measure(network((6, *[5] * 100, 3)), dfa(), *data(5, 6, 3))
+    assert result["layers"][0] == 1 and result["layers"][-1] == 100 and len(result["layers"]) == MOST_LAYERS == 12
+    assert all(len(result[name]) == 12 for name in QUANTITIES)
+    gaps = [b - a for a, b in zip(result["layers"], result["layers"][1:])]
+    assert set(gaps) == {9}
+
+
+@pytest.mark.parametrize("count", [1, 2, 11, 12, 13, 50, 1000])
+def test_thinned_layers_keep_both_ends_and_repeat_none(count):
+    thinned = thin(list(range(5, 5 + count)))
+    assert (thinned[0], thinned[-1]) == (5, 4 + count)
+    assert len(thinned) == min(count, 12) and sorted(set(thinned)) == thinned
+
+
+def test_rule_without_hidden_learning_has_nothing_to_measure():
+    assert measure(network(), shallow(), *data(5, 6, 3)) == [{"layers": []}]
+    assert thin([]) == []
+
+
+# --- what has no direction -----------------------------------------------------------------------------------------------
+
+
+def test_examples_without_an_error_are_counted_and_left_out():
+    net, (x, y) = network(), data(12, 6, 3)
+    fitted = torch.zeros(12, dtype=torch.bool)
+    fitted[[1, 4, 5, 9]] = True
+    y[fitted] = net.predict(x)[0][fitted]
+    y[4] += 1e-14  # an error of rounding size is no error
+    (result,) = measure(net, dfa(), x, y, loss="squared-error")
+    (rest,) = measure(net, dfa(), x[~fitted], y[~fitted], loss="squared-error")
+    assert result["undefined"] == [4, 4, 4] and rest["undefined"] == [0, 0, 0]
+    same(result, rest)
+
+
+def test_small_errors_keep_their_direction():
+    net, (x, y) = network(), data(12, 6, 3)
+    for scale, tolerance in ((1e-3, 1e-6), (1e-9, 1e-2)):  # y - output rounds at 1e-16
+        near = net.predict(x)[0] + scale * (y - 0.5)
+        (result,) = measure(net, dfa(), x, near, loss="squared-error")
+        (far,) = measure(net, dfa(), x, net.predict(x)[0] + (y - 0.5), loss="squared-error")
+        assert result["undefined"] == [0, 0, 0]
+        assert result["delta_angle"] == pytest.approx(far["delta_angle"], abs=tolerance)
+
+
+def test_deltas_that_underflow_are_counted_and_not_averaged():
+    net = network(activation="linear", init="normal(1e-130)")
+    (result,) = measure(net, dfa(), *data(7, 6, 3))  # BP's deltas: 1e-130, 1e-260 and, at the first layer, 0
+    assert result["layers"] == [1, 2, 3] and result["undefined"] == [7, 0, 0]
+    for name in QUANTITIES:
+        assert math.isnan(result[name][0]) and all(math.isfinite(v) for v in result[name][1:]), name
+
+
+def test_some_underflowing_examples_are_left_out_and_the_others_kept():
+    net, (x, y) = network(activation="relu", init="uniform-from"), data(12, 6, 3)
+    net.biases[1].fill_(-1e-3)
+    x[[0, 3]] = 0.0  # every unit of the first layer is off: no delta there
+    (result,) = measure(net, dfa(), x, y)
+    off = measure(net, dfa(), x[[0, 3]], y[[0, 3]])[0]["undefined"]
+    (rest,) = measure(net, dfa(), x[[1, 2, *range(4, 12)]], y[[1, 2, *range(4, 12)]])
+    assert off[0] == 2 and result["undefined"][0] == 2 + rest["undefined"][0] < 12
+    for name in ("delta_angle", "delta_angle_sd", "delta_cos", "signal_angle"):
+        assert result[name][0] == pytest.approx(rest[name][0], abs=1e-9), name
+
+
+def test_nothing_is_measured_where_every_example_is_fitted():
+    net, (x, _) = network(), data(6, 6, 3)
+    (result,) = measure(net, dfa(), x, net.predict(x)[0] + 1e-14, loss="squared-error")
+    assert result["undefined"] == [6, 6, 6]
+    assert all(math.isnan(v) for name in QUANTITIES for v in result[name])
+
+
+# --- weights -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "rule, layers",
+    [(fa(), {1, 2, 3}), (dfa(), {3}), (bp(), set()), (fp(1), {2}), (bdfa(2), {1, 3}), (bdfa(2, boundary="W^T"), {3}), (frsf(), set()),
+     (drtp(), set())],
+    ids=str,
+)  # fmt: skip
+def test_weight_angles_where_a_matrix_stands_for_the_layer_above(rule, layers):
+    net = network(seeds=(0, 1))
+    feedback = Feedback(rule.graph(WIDTHS), net, "normal(0.5)", [0, 1])
+    angles = weight_angles(net, feedback)
+    assert [set(of_replica) for of_replica in angles] == [layers, layers]
+    for replica, of_replica in enumerate(angles):
+        for i, degrees in of_replica.items():
+            b, w = feedback.matrix(i)[replica].flatten(), net.weights[i + 1][replica].flatten()
+            assert degrees == pytest.approx(math.degrees(math.acos(b @ w / (b.norm() * w.norm()))), abs=1e-9)
+
+
+def test_unused_generators_of_the_probe_do_not_draw_from_the_run():
+    net = network()
+    feedback = Feedback(dfa(redrawn=True).graph(WIDTHS), net, "normal(0.5)", [0])
+    Probe(net, feedback, LOSSES["cross-entropy"], *data(5, 6, 3))()
+    feedback.redraw()
+    g, expected = generator(0, "feedback"), []
+    for _ in range(2 * 3):  # three matrices at the start, three redrawn
+        shape = feedback.matrix(len(expected) % 3 + 1).shape[1:]
+        expected.append(torch.empty(shape, dtype=torch.float64).normal_(0.0, 0.5, generator=g))
+    assert all(feedback.matrix(i)[0].equal(expected[2 + i]) for i in (1, 2, 3))
