@@ -7,13 +7,14 @@ form it for one chunk of a stack at a time, small enough to stay in the processo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .config import Optimizer
+from .errors import DfaLibError
 from .network import Network, Workspace
 
 #: Numbers in a chunk of weights: its gradient (2 MiB in float32) is used while it is still in cache. Found by timing 2^15 to 2^20.
@@ -21,22 +22,32 @@ CHUNK = 1 << 19
 
 
 class Updater:
-    """Applies an `Optimizer` to the layers of a network that learn. Moments are part of the saved state."""
+    """Applies an `Optimizer` to the layers of a network that learn. Moments are part of the saved state.
 
-    def __init__(self, optimizer: Optimizer, network: Network, learning: set[int]) -> None:
+    `lrs` gives each replica a learning rate of its own; without it all take the optimizer's.
+    """
+
+    def __init__(self, optimizer: Optimizer, network: Network, learning: set[int], lrs: Sequence[float] | None = None) -> None:
+        if lrs is not None and len(lrs) != network.replicas:
+            raise DfaLibError(f"{network.replicas} replicas need as many learning rates; got {len(lrs)}")
         self.optimizer, self.network, self.learning = optimizer, network, learning
-        self.count = 0  #: updates made: Adam's bias correction needs it
+        numbers = {"dtype": network.dtype, "device": network.device}
+        # One rate for all is a number; several, or Adam's, which change from step to step, are a tensor that broadcasts.
+        self.lr = optimizer.lr if lrs is None else torch.tensor(lrs, **numbers).view(-1, 1, 1)
         moments = {"sgd": 0, "momentum": 1, "rmsprop": 1, "adam": 2}[optimizer.name]
         self.moments = [
             [torch.zeros_like(tensor) for tensor in (*network.weights.tensors, *network.biases.tensors)] for _ in range(moments)
         ]
-        self._update = {"momentum": self._momentum, "rmsprop": self._rmsprop, "adam": self._adam}.get(optimizer.name)
+        self.powers = torch.ones(2, dtype=torch.float64, device=network.device)  #: Adam's momentum^t and decay^t
+        self.bases = torch.tensor([optimizer.momentum, optimizer.decay], dtype=torch.float64, device=network.device)
+        self.step_size = torch.zeros(network.replicas, 1, 1, **numbers)  #: Adam's lr, corrected for the bias of its moments
+        self.eps = torch.zeros((), **numbers)
+        self._update = {"sgd": self._sgd, "momentum": self._momentum, "rmsprop": self._rmsprop, "adam": self._adam}[optimizer.name]
 
     def bind(self, work: Workspace) -> Callable[[], None]:
         """The update on one workspace: a function that reads its deltas and inputs and moves the weights and biases."""
-        network, lr = self.network, self.optimizer.lr
-        weight_steps: list[Callable[[], object]] = []
-        bias_steps: list[Callable[[], object]] = []
+        network, fused = self.network, self.optimizer.name == "sgd" and isinstance(self.lr, float)
+        steps: list[Callable[[], object]] = []
         scratch: dict[str, Tensor] = {}
 
         def buffers(shape: torch.Size) -> tuple[Tensor, Tensor]:
@@ -47,41 +58,33 @@ class Updater:
             return scratch["gradient"][:size].view(shape), scratch["temporary"][:size].view(shape)
 
         def flat(tensor: Tensor) -> Tensor:
-            return tensor.reshape(-1, *tensor.shape[2:])
+            return tensor.view(-1, *tensor.shape[2:])  # never a copy: what does not fit is an error
 
         for span in network.weights.cut(self.learning):
             delta = work.e.unsqueeze(0) if span.start == network.depth + 1 else work.delta.span(span)
-            z, weight = flat(work.inputs(span)), flat(network.weights.span(span))
-            delta_t = flat(delta).transpose(1, 2)
-            moments = [flat(self._moment(k, "weights", span)) for k in range(len(self.moments))]
-            if self._update is None:
-                weight_steps.append(lambda w=weight, d=delta_t, z=z: w.baddbmm_(d, z, alpha=-lr))
+            z, weight = work.inputs(span), network.weights.span(span)
+            if fused:
+                flat_w, flat_d, flat_z = flat(weight), flat(delta).transpose(1, 2), flat(z)
+                steps.append(lambda w=flat_w, d=flat_d, z=flat_z: w.baddbmm_(d, z, alpha=-self.lr))
                 continue
-            for index in _chunks(weight.shape):
-                w, d, zz = weight[index], delta_t[index], z[index[0]]
-                m = [moment[index] for moment in moments]
+            moments = [self._moment(k, "weights", span) for k in range(len(self.moments))]
+            for layers, rows in _chunks(weight.shape):
+                w, m = weight[layers, :, rows], [moment[layers, :, rows] for moment in moments]
+                d, zz = flat(delta[layers, :, :, rows]).transpose(1, 2), flat(z[layers])
                 g, t = buffers(w.shape)
-                weight_steps.append(lambda w=w, d=d, z=zz, m=m, g=g, t=t: (torch.bmm(d, z, out=g), self._update(w, g, m, t)))
+                steps.append(lambda d=d, z=zz, g=flat(g): torch.bmm(d, z, out=g))
+                steps.append(lambda w=w, g=g, m=m, t=t: self._update(w, g, m, t))
         for span in network.biases.cut(self.learning):
             delta = work.e.unsqueeze(0) if span.start == network.depth + 1 else work.delta.span(span)
-            bias = network.biases.span(span)
+            bias, (g, t) = network.biases.span(span), buffers(network.biases.span(span).shape)
             moments = [self._moment(k, "biases", span) for k in range(len(self.moments))]
-            g, t = buffers(bias.shape)
-
-            def step(b: Tensor = bias, d: Tensor = delta, m: list = moments, g: Tensor = g, t: Tensor = t) -> None:
-                torch.sum(d, dim=2, keepdim=True, out=g)
-                if self._update is None:
-                    b.add_(g, alpha=-lr)
-                else:
-                    self._update(b, g, m, t)
-
-            bias_steps.append(step)
+            steps.append(lambda d=delta, g=g: torch.sum(d, dim=2, keepdim=True, out=g))
+            steps.append(lambda b=bias, g=g, m=moments, t=t: self._update(b, g, m, t))
 
         def phase() -> None:
-            self.count += 1
-            for step in weight_steps:
-                step()
-            for step in bias_steps:
+            if self.optimizer.name == "adam":
+                self._correct()
+            for step in steps:
                 step()
 
         return phase
@@ -92,42 +95,62 @@ class Updater:
         tensors = self.moments[k][offset : offset + len(stacks.tensors)]
         return type(stacks)(stacks.runs, tensors).span(span)
 
+    # Each takes parameters w (layers, R, rows, columns), their gradient g, their moments, and a buffer t; g and t are free to use.
+
+    def _sgd(self, w: Tensor, g: Tensor, moments: list[Tensor], t: Tensor) -> None:
+        self._descend(w, g)
+
     def _momentum(self, w: Tensor, g: Tensor, moments: list[Tensor], t: Tensor) -> None:
         (v,) = moments
-        w.add_(v.mul_(self.optimizer.momentum).add_(g), alpha=-self.optimizer.lr)
+        self._descend(w, v.mul_(self.optimizer.momentum).add_(g))
 
     def _rmsprop(self, w: Tensor, g: Tensor, moments: list[Tensor], t: Tensor) -> None:
         (v,) = moments
         v.mul_(self.optimizer.decay).addcmul_(g, g, value=1 - self.optimizer.decay)
-        w.addcdiv_(g, _sqrt(v, t).add_(self.optimizer.eps), value=-self.optimizer.lr)
+        denominator = _sqrt(v, t).add_(self.optimizer.eps)
+        if isinstance(self.lr, float):
+            w.addcdiv_(g, denominator, value=-self.lr)
+        else:
+            w.addcmul_(g.div_(denominator), self.lr, value=-1)
 
     def _adam(self, w: Tensor, g: Tensor, moments: list[Tensor], t: Tensor) -> None:
         m, v = moments
-        o = self.optimizer
-        m.lerp_(g, 1 - o.momentum)
-        v.mul_(o.decay).addcmul_(g, g, value=1 - o.decay)
-        correction = math.sqrt(1 - o.decay**self.count)
-        step = o.lr * correction / (1 - o.momentum**self.count)
-        w.addcdiv_(m, _sqrt(v, t).add_(o.eps * correction), value=-step)
+        m.lerp_(g, 1 - self.optimizer.momentum)
+        v.mul_(self.optimizer.decay).addcmul_(g, g, value=1 - self.optimizer.decay)
+        w.addcmul_(torch.div(m, _sqrt(v, t).add_(self.eps), out=t), self.step_size, value=-1)
+
+    def _correct(self) -> None:
+        """Adam's step size and eps of this step, kept in tensors so that a captured step can be replayed."""
+        self.powers.mul_(self.bases)
+        root = (1 - self.powers[1]).sqrt()
+        self.step_size.copy_(self.lr * root / (1 - self.powers[0]))
+        self.eps.copy_(self.optimizer.eps * root)
+
+    def _descend(self, w: Tensor, direction: Tensor) -> None:
+        if isinstance(self.lr, float):
+            w.add_(direction, alpha=-self.lr)
+        else:
+            w.addcmul_(direction, self.lr, value=-1)
 
     def state(self) -> dict[str, Tensor]:
-        """The moments by name, as views."""
-        return {f"moment{k}.{j}": tensor for k, tensors in enumerate(self.moments) for j, tensor in enumerate(tensors)}
+        """The moments by name, as views, and how far Adam has come."""
+        moments = {f"moment{k}.{j}": tensor for k, tensors in enumerate(self.moments) for j, tensor in enumerate(tensors)}
+        return moments | ({"powers": self.powers} if self.optimizer.name == "adam" else {})
 
 
 def _sqrt(v: Tensor, out: Tensor) -> Tensor:
     if v.device.type == "cpu" and v.is_contiguous():
-        np.sqrt(v.numpy(), out=out.numpy())  # the same memory; a quarter faster than torch's here
+        np.sqrt(v.numpy(), out=out.numpy())  # the same memory; a quarter faster than torch's
         return out
     return torch.sqrt(v, out=out)
 
 
 def _chunks(shape: torch.Size) -> list[tuple[slice, slice]]:
-    """Cuts of a weight stack (k, rows, columns) into pieces of about `CHUNK` numbers: whole layers, or rows of one."""
-    k, rows, columns = shape
-    if rows * columns <= CHUNK:
-        size = CHUNK // (rows * columns)
-        return [(slice(i, min(i + size, k)), slice(0, rows)) for i in range(0, k, size)]
-    parts = math.ceil(rows * columns / CHUNK)
-    size = math.ceil(rows / parts)
-    return [(slice(i, i + 1), slice(r, min(r + size, rows))) for i in range(k) for r in range(0, rows, size)]
+    """Cuts of a weight stack (layers, R, rows, columns) into pieces of about `CHUNK` numbers: whole layers, or rows of one."""
+    layers, replicas, rows, columns = shape
+    one = replicas * rows * columns
+    if one <= CHUNK:
+        size = CHUNK // one
+        return [(slice(i, min(i + size, layers)), slice(0, rows)) for i in range(0, layers, size)]
+    size = math.ceil(rows / math.ceil(one / CHUNK))
+    return [(slice(i, i + 1), slice(r, min(r + size, rows))) for i in range(layers) for r in range(0, rows, size)]

@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -46,10 +46,12 @@ class Trainer:
     Raises `DfaLibError` when the data set does not fit the configuration or the device cannot be had.
     """
 
-    def __init__(self, config: Config, seeds: Sequence[int], dataset: Dataset, device: str = "cpu") -> None:
+    def __init__(
+        self, config: Config, seeds: Sequence[int], dataset: Dataset, device: str = "cpu", lrs: Sequence[float] | None = None
+    ) -> None:
         if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
             raise DfaLibError(f"device {device!r} cannot be had here; this machine has: cpu" + ", cuda" * torch.cuda.is_available())
-        self.config, self.seeds, self.device = config, list(seeds), torch.device(device)
+        self.config, self.seeds, self.lrs, self.device = config, list(seeds), lrs, torch.device(device)
         self.dtype = getattr(torch, config.dtype)
         self.train_x, self.train_y = dataset.train_x.to(self.device, self.dtype), dataset.train_y.to(self.device)
         self.test_x, self.test_y = dataset.test_x.to(self.device, self.dtype), dataset.test_y.to(self.device)
@@ -59,7 +61,7 @@ class Trainer:
         self.network.initialise(config.init, self.seeds)
         self.feedback = Feedback(graph, self.network, config.feedback, self.seeds)
         learning = ({edge.target for edge in graph.edges} | {graph.depth + 1}) - set(config.frozen)
-        self.updater = Updater(config.optimizer, self.network, learning)
+        self.updater = Updater(config.optimizer, self.network, learning, lrs)
         self.loss = LOSSES[config.loss]
         self.dropout = [generator(seed, "dropout", self.device) for seed in self.seeds]
         self.exact = Feedback(bp().graph(graph.widths), self.network, "zeros", self.seeds) if config.adversarial else None
@@ -88,16 +90,18 @@ class Trainer:
         x, y = work.x.view(-1, work.x.shape[-1]), work.y.view(-1, work.y.shape[-1])
         scale = work.error_scale
 
-        def step(indices: Tensor) -> None:
-            flat = indices.reshape(-1)
-            torch.index_select(self.train_x, 0, flat, out=x)
-            torch.index_select(self.one_hot, 0, flat, out=y)
+        def draw() -> None:
             if self.redraws:
                 self.feedback.redraw()
             if config.dropout or config.dropout_input:
                 work.draw_masks(self.dropout)
-                if work.mask_x is not None:
-                    work.x.mul_(work.mask_x)
+
+        def compute(indices: Tensor) -> None:
+            flat = indices.reshape(-1)
+            torch.index_select(self.train_x, 0, flat, out=x)
+            torch.index_select(self.one_hot, 0, flat, out=y)
+            if work.mask_x is not None:
+                work.x.mul_(work.mask_x)
             work.forward()
             if exact is not None:  # the fast sign method (Goodfellow et al.), its sign from BP's gradient under every rule
                 self.loss(work.output, work.y, work.e)
@@ -113,7 +117,35 @@ class Trainer:
             feedback()
             update()
 
+        run = compute if self.device.type == "cpu" else self._captured(compute, batch)
+
+        def step(indices: Tensor) -> None:
+            draw()
+            run(indices)
+
         return step
+
+    def _captured(self, compute: Callable[[Tensor], None], batch: int) -> Callable[[Tensor], None]:
+        """A step recorded once as a CUDA graph and replayed: one launch instead of a few hundred."""
+        indices = torch.zeros(len(self.seeds), batch, dtype=torch.int64, device=self.device)
+        before = [(tensor, tensor.clone()) for tensor in self.state().values()]
+        side = torch.cuda.Stream(self.device)
+        side.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(side):
+            for _ in range(2):  # the libraries behind the products take their workspaces outside the recording
+                compute(indices)
+        torch.cuda.current_stream(self.device).wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            compute(indices)
+        for tensor, value in before:  # warming up has moved the weights
+            tensor.copy_(value)
+
+        def replay(batch_indices: Tensor) -> None:
+            indices.copy_(batch_indices)
+            graph.replay()
+
+        return replay
 
     def order(self, epoch: int) -> Tensor:
         """Each replica's order of the training examples in one epoch, (R, n_train)."""
@@ -158,8 +190,10 @@ def train(
     progress: Callable[[int, int, list[Result]], None] | None = None,
     checkpoint: Path | None = None,
     checkpoint_every_s: float = 30.0,
+    lrs: Sequence[float] | None = None,
 ) -> list[Result]:
-    """Train each seed of a configuration to the end of its budget; one `Result` a seed.
+    """Train each seed of a configuration to the end of its budget; one `Result` a seed. With `lrs`, a learning-rate search:
+    one rate a seed, in one batched run.
 
     `progress(step, total, results)` is called after every evaluation but that of step 0. With `checkpoint`, the state is saved there at
     evaluations at least `checkpoint_every_s` seconds apart, and a run that finds its own file there goes on from it, to the
@@ -169,16 +203,17 @@ def train(
     flushed = torch.set_flush_denormal(True)  # deltas that vanish with depth would make BP many times slower
     try:
         with torch.inference_mode():
-            return _Loop(config, seeds, dataset, device, progress, checkpoint, checkpoint_every_s).run()
+            return _Loop(Trainer(config, seeds, dataset, device, lrs), progress, checkpoint, checkpoint_every_s).run()
     finally:
         if flushed:
             torch.set_flush_denormal(False)
 
 
 class _Loop:
-    def __init__(self, config, seeds, dataset, device, progress, checkpoint, checkpoint_every_s) -> None:
-        self.config, self.trainer = config, Trainer(config, seeds, dataset, device)
-        self.results = [Result(seed) for seed in seeds]
+    def __init__(self, trainer: Trainer, progress: Callable | None, checkpoint: Path | None, checkpoint_every_s: float) -> None:
+        self.config, self.trainer = trainer.config, trainer
+        config = trainer.config
+        self.results = [Result(seed) for seed in trainer.seeds]
         self.progress, self.checkpoint, self.every_s = progress, checkpoint, checkpoint_every_s
         self.per_epoch = math.ceil(len(self.trainer.train_x) / config.batch)
         self.total = config.steps if config.steps is not None else config.epochs * self.per_epoch
@@ -273,7 +308,7 @@ class _Loop:
         payload = {
             "run": self._identity(),
             "loop": {"step": self.step, "wall_s": self.wall_s, "train_s": self.train_s, "seen": self.trainer.seen,
-                     "updates": self.trainer.updater.count, "results": [vars(result) for result in self.results]},
+                     "results": [vars(result) for result in self.results]},
             "state": self.trainer.state(),
             "generators": [g.get_state() for g in (*self.trainer.dropout, *self.trainer.feedback.generators)],
         }  # fmt: skip
@@ -290,7 +325,7 @@ class _Loop:
             raise DfaLibError(f"{self.checkpoint} is the checkpoint of another run; remove it to start this one anew")
         loop = saved["loop"]
         self.step, self.wall_s, self.train_s = loop["step"], loop["wall_s"], loop["train_s"]
-        self.trainer.seen, self.trainer.updater.count = loop["seen"], loop["updates"]
+        self.trainer.seen = loop["seen"]
         self.results = [Result(**result) for result in loop["results"]]
         for name, tensor in self.trainer.state().items():
             tensor.copy_(saved["state"][name])
@@ -298,4 +333,9 @@ class _Loop:
             g.set_state(state.cpu())
 
     def _identity(self) -> list[str]:
-        return [content_hash(self.config, seed) for seed in self.trainer.seeds]
+        rates = self.trainer.lrs or [self.config.optimizer.lr] * len(self.trainer.seeds)
+        optimizer = self.config.optimizer
+        return [
+            content_hash(replace(self.config, optimizer=replace(optimizer, lr=lr)), seed)
+            for lr, seed in zip(rates, self.trainer.seeds, strict=True)
+        ]

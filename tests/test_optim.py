@@ -1,11 +1,14 @@
 """Update rules against torch.optim on whole networks, and the layers that must not move."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional
 
 from dfa_lib import optim
 from dfa_lib.config import Optimizer
+from dfa_lib.errors import DfaLibError
 from dfa_lib.feedback import LOSSES, Feedback
 from dfa_lib.graph import bp, dfa
 from dfa_lib.network import Network, Workspace
@@ -30,10 +33,10 @@ EACH = {
 class Run:
     """Some replicas of one network, trained on the same batches by an `Updater`."""
 
-    def __init__(self, optimizer, rule=bp(), learning=range(1, 6), seeds=(0, 1), dtype=torch.float64):
+    def __init__(self, optimizer, rule=bp(), learning=range(1, 6), seeds=(0, 1), dtype=torch.float64, lrs=None):
         self.network = Network(WIDTHS, "tanh", len(seeds), dtype)
         self.network.initialise("normal(0.5)", seeds)
-        self.updater = Updater(optimizer, self.network, set(learning))
+        self.updater = Updater(optimizer, self.network, set(learning), lrs)
         feedback, self.steps = Feedback(rule.graph(WIDTHS), self.network, "normal(0.5)", seeds), {}
         for batch in set(BATCHES):
             work = Workspace(self.network, batch)
@@ -144,9 +147,9 @@ def test_replicas_do_not_mix(name):
 def test_state_holds_a_moment_for_every_parameter(name, moments):
     run = Run(EACH[name][0])
     parameters = sum(p.numel() for p in run.network.state().values())
-    assert sum(p.numel() for p in run.updater.state().values()) == moments * parameters
+    state = run.updater.state()
+    assert sum(p.numel() for key, p in state.items() if key.startswith("moment")) == moments * parameters
     run.train()
-    assert run.updater.count == len(BATCHES)
     assert all(p.ne(0).any() for p in run.updater.state().values())
 
 
@@ -159,8 +162,22 @@ def test_state_carries_an_optimizer_over_to_another(name):
     for source, into in ((one.network, other.network), (one.updater, other.updater)):
         for key, tensor in source.state().items():
             into.state()[key].copy_(tensor)
-    other.updater.count = one.updater.count
     for x, y in made[4:]:
         one.step(x, y), other.step(x, y)
     for key, tensor in one.network.state().items():
         assert tensor.equal(other.network.state()[key]), key
+
+
+@pytest.mark.parametrize("name", EACH)
+def test_each_replica_can_have_a_learning_rate_of_its_own(name):
+    optimizer, rates = EACH[name][0], (0.003, 0.02)
+    both = Run(optimizer, dfa(), seeds=(0, 1), lrs=rates).train()
+    for replica, lr in enumerate(rates):
+        alone = Run(replace(optimizer, lr=lr), dfa(), seeds=(replica,)).train().parameters(0)
+        for key, p in both.parameters(replica).items():
+            assert (p - alone[key]).abs().max() <= 1e-12, key
+
+
+def test_learning_rates_must_be_as_many_as_replicas():
+    with pytest.raises(DfaLibError, match="2 replicas need as many learning rates; got 3"):
+        Run(EACH["sgd"][0], dfa(), seeds=(0, 1), lrs=(0.1, 0.2, 0.3))
