@@ -68,7 +68,7 @@ def compare(
         trainer = Trainer(Config(**{**vars(config), "rule": RULES[name]}), [0], dataset, device)
         steps[name], floors[name] = trainer.step, products_alone(trainer, batch)
     if importlib.util.find_spec("biotorch"):
-        steps |= {f"biotorch {kind.upper()}": _biotorch(config, dataset, kind) for kind in ("fa", "dfa")}
+        steps |= {f"biotorch {kind}": _biotorch(config, dataset, device, kind) for kind in ("FA", "DFA")}
     times = _interleaved(steps | {f"floor {name}": step for name, step in floors.items()}, batch, rounds, device)
     base = times["autograd"]
     return [
@@ -114,7 +114,13 @@ def _noise(n: int) -> Dataset:
     return Dataset("noise", x, y, x, y, (1, 28, 28), 10, (), "", "noise: a step's time does not depend on the data", 0)
 
 
-def _autograd(config: Config, dataset: Dataset, device: str, linear: Callable[..., torch.nn.Module] = torch.nn.Linear) -> Callable:
+def _autograd(
+    config: Config,
+    dataset: Dataset,
+    device: str,
+    linear: Callable[[int, int], torch.nn.Module] = torch.nn.Linear,
+    backward: Callable[[Tensor, Tensor], None] = lambda loss, output: loss.backward(),
+) -> Callable:
     """Plain torch: Linear and Tanh in sequence, autograd, torch.optim with the same hyperparameters."""
     widths = (784, *config.hidden, 10)
     layers: list[torch.nn.Module] = []
@@ -131,14 +137,35 @@ def _autograd(config: Config, dataset: Dataset, device: str, linear: Callable[..
 
     def step(indices: Tensor) -> None:
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(model(x[indices[0]]), y[indices[0]]).backward()
+        output = model(x[indices[0]])
+        backward(torch.nn.functional.cross_entropy(output, y[indices[0]]), output)
         optimizer.step()
 
     return step
 
 
-def _biotorch(config: Config, dataset: Dataset, kind: str) -> Callable:
-    raise NotImplementedError
+def _biotorch(config: Config, dataset: Dataset, device: str, kind: str) -> Callable:
+    """The same network of biotorch's layers: its FA is autograd with a random backward matrix, its DFA replaces each layer's
+    input gradient, computed first, by a projection of the output error (as its `BioModule` does)."""
+    from biotorch.layers import dfa as dfa_layers
+    from biotorch.layers import fa as fa_layers
+
+    if kind == "FA":
+        return _autograd(config, dataset, device, fa_layers.Linear)
+    options = {"options": {"constrain_weights": False, "gradient_clip": False, "init": "xavier"}}
+    made: list[torch.nn.Module] = []
+
+    def linear(n_in: int, n_out: int) -> torch.nn.Module:
+        made.append(dfa_layers.Linear(n_in, n_out, 10, layer_config=options))
+        return made[-1]
+
+    def backward(loss: Tensor, output: Tensor) -> None:
+        gradient = torch.autograd.grad(loss, output, retain_graph=True)[0]
+        for layer in made:
+            layer.loss_gradient = gradient
+        loss.backward()
+
+    return _autograd(config, dataset, device, linear, backward)
 
 
 def products_alone(trainer: Trainer, batch: int) -> Callable[[Tensor], None]:

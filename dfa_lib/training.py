@@ -191,9 +191,13 @@ def train(
     checkpoint: Path | None = None,
     checkpoint_every_s: float = 30.0,
     lrs: Sequence[float] | None = None,
+    batched: bool | None = None,
 ) -> list[Result]:
     """Train each seed of a configuration to the end of its budget; one `Result` a seed. With `lrs`, a learning-rate search:
-    one rate a seed, in one batched run.
+    one rate a seed.
+
+    `batched` trains the seeds as replicas, all in one step; otherwise each has its turn. Left open, a GPU batches, which saves
+    launches, and a CPU takes turns: its caches hold one network, and eight of 7x240 in one step take about a tenth longer.
 
     `progress(step, total, results)` is called after every evaluation but that of step 0. With `checkpoint`, the state is saved there at
     evaluations at least `checkpoint_every_s` seconds apart, and a run that finds its own file there goes on from it, to the

@@ -44,7 +44,7 @@ HARD = dataclasses.replace(  # everything that draws random numbers or keeps a s
 
 
 def run(config=BASE, seeds=(0,), dataset=TOY, **options):
-    return train(config, list(seeds), dataset, **options)
+    return train(config, list(seeds), dataset, **{"batched": True} | options)
 
 
 def told(results):
@@ -170,6 +170,13 @@ def test_replica_that_stops_early_reports_what_it_would_alone():
         assert result.final["test_loss"] == pytest.approx(alone.final["test_loss"], rel=1e-12)
 
 
+def test_each_seed_can_have_a_learning_rate_of_its_own():
+    rates = (0.01, 0.3)
+    for result, lr in zip(run(seeds=(2, 2), lrs=rates), rates, strict=True):
+        (alone,) = run(dataclasses.replace(BASE, optimizer=Optimizer("sgd", lr=lr)), (2,))
+        assert numbers(result.evaluations) == pytest.approx(numbers(alone.evaluations), rel=1e-12)
+
+
 # --- interruption --------------------------------------------------------------------------------------------------------
 
 
@@ -244,7 +251,11 @@ def test_checkpointing_does_not_change_the_run(tmp_path):
     assert told(run(HARD, checkpoint=tmp_path / "run.pt", checkpoint_every_s=0.0)) == told(run(HARD))
 
 
-@pytest.mark.parametrize("other", [dict(config=dataclasses.replace(HARD, batch=6)), dict(seeds=(0, 2)), dict(seeds=(1, 0))], ids=str)
+@pytest.mark.parametrize(
+    "other",
+    [dict(config=dataclasses.replace(HARD, batch=6)), dict(seeds=(0, 2)), dict(seeds=(1, 0)), dict(seeds=(0,)), dict(lrs=(0.01, 0.02))],
+    ids=["batch", "seed", "order of seeds", "fewer seeds", "rates"],
+)
 def test_checkpoint_of_another_run_is_refused_and_kept(other, tmp_path):
     file = tmp_path / "run.pt"
     with pytest.raises(Interrupted):
@@ -334,14 +345,15 @@ def test_evaluation_at_the_end_of_every_epoch_by_default():
 
 
 def test_running_training_figures_are_those_before_the_updates():
-    """With a rate of almost nothing, an epoch's running figures are those of the initial network on the training set."""
-    config = dataclasses.replace(BASE, optimizer=Optimizer("sgd", lr=1e-13), epochs=1)
+    """With a rate of almost nothing, every epoch's running figures are those of the initial network on the training set."""
+    config = dataclasses.replace(BASE, optimizer=Optimizer("sgd", lr=1e-13), epochs=2)
     start = trainer()
     loss, error, _ = start.evaluate(start.train_x, start.train_y)
     (result,) = run(config)
     assert "train_loss" not in result.evaluations[0]
-    assert result.evaluations[1]["train_loss"] == pytest.approx(loss[0], rel=1e-10)
-    assert result.evaluations[1]["train_error_pct"] == pytest.approx(error[0], rel=1e-12)
+    for row in result.evaluations[1:]:
+        assert row["train_loss"] == pytest.approx(loss[0], rel=1e-10)
+        assert row["train_error_pct"] == pytest.approx(error[0], rel=1e-12)
 
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "binary-cross-entropy", "squared-error"])
@@ -608,3 +620,12 @@ def test_digits_are_learnt(rule):
     for result in train(config, [0, 1]):
         assert result.status == "finished" and result.evaluations[0]["test_error_pct"] > 70
         assert result.final["test_error_pct"] < 20
+
+
+def test_seeds_in_turns_are_the_same_runs_as_single_ones():
+    seen = []
+    turns = train(BASE, [3, 4], TOY, progress=lambda step, total, results: seen.append((step, total, len(results))))
+    assert told(turns) == told(run(seeds=[3]))[:-1] + ", " + told(run(seeds=[4]))[1:]
+    assert seen[-1] == (30, 30, 2) and seen == sorted(seen)
+    slow, fast = train(BASE, [3, 3], TOY, lrs=[0.01, 0.1])
+    assert told([fast]) == told(run(seeds=[3])) != told([slow])
