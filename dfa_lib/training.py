@@ -207,7 +207,15 @@ def train(
     flushed = torch.set_flush_denormal(True)  # deltas that vanish with depth would make BP many times slower
     try:
         with torch.inference_mode():
-            return _Loop(Trainer(config, seeds, dataset, device, lrs), progress, checkpoint, checkpoint_every_s).run()
+            if len(seeds) == 1 or (device != "cpu" if batched is None else batched):
+                return _Loop(Trainer(config, seeds, dataset, device, lrs), progress, checkpoint, checkpoint_every_s).run()
+            done: list[Result] = []
+            for turn, seed in enumerate(seeds):
+                trainer = Trainer(config, [seed], dataset, device, lrs and [lrs[turn]])
+                mine = checkpoint and checkpoint.with_name(f"{turn}-{checkpoint.name}")
+                told = progress and (lambda step, total, new, k=turn: progress(k * total + step, len(seeds) * total, done + new))
+                done = done + _Loop(trainer, told, mine, checkpoint_every_s).run()
+            return done
     finally:
         if flushed:
             torch.set_flush_denormal(False)
