@@ -5,7 +5,7 @@ Lines are means over seeds, bands reach from the lowest to the highest seed: wit
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -97,7 +97,7 @@ def final_table(results: Results, groups: Mapping[str, Sequence[str]], paper: Ma
     return pd.DataFrame(rows).set_index("").rename_axis(None)
 
 
-def _finish(figure: Figure, axes: Sequence[Axes], results: Results) -> Figure:
+def _finish(figure: Figure, axes: Iterable[Axes], results: Results) -> Figure:
     """One legend above the panels, and below them where the numbers come from."""
     handles, labels = _unique(axes)
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
@@ -105,7 +105,7 @@ def _finish(figure: Figure, axes: Sequence[Axes], results: Results) -> Figure:
     return figure
 
 
-def _unique(axes: Sequence[Axes]) -> tuple[list, list]:
+def _unique(axes: Iterable[Axes]) -> tuple[list, list]:
     """Handles and labels of several axes, each label once."""
     found = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     return list(found.values()), list(found)

@@ -293,11 +293,14 @@ def dfa(depth: int, gate: bool = True, redrawn: bool = False) -> list[Edge]:
 @rule
 def ifa(depth: int, gate: bool = True) -> list[Edge]:
     """Indirect feedback alignment (Nøkland, equation 9): 1 <- (e, B_1), i <- (i-1, W_i)."""
-    return [Edge(i, i - 1, Carrier.FORWARD, gate) if i > 1 else Edge(1, "error", Carrier.RANDOM, gate) for i in range(1, depth + 1)]
+    first = [Edge(1, "error", Carrier.RANDOM, gate)] if depth else []
+    return first + [Edge(i, i - 1, Carrier.FORWARD, gate) for i in range(2, depth + 1)]
 
 
 @rule
-def fp(depth: int, k: int, lower: str = "delta", gate: bool = True, redrawn: bool = False) -> list[Edge]:
+def fp(
+    depth: int, k: int, lower: str = "delta", gate: bool = True, redrawn: bool = False
+) -> list[Edge]:
     """Feedback propagation, FP(k) (Espinosa Zarlenga and Niklasson, section 4).
 
     The last k hidden layers learn by BP. The others read, each through its own B_i, the delta of the lowest BP layer
@@ -307,11 +310,14 @@ def fp(depth: int, k: int, lower: str = "delta", gate: bool = True, redrawn: boo
         raise DfaLibError(f"fp(k={k}) needs at least {k} hidden layers; the network has {depth}")
     lowest: Source = depth - k + 1 if k and lower == "delta" else "error"
     below = [Edge(i, lowest, _random(redrawn), gate) for i in range(1, depth - k + 1)]
-    return below + _chain(range(depth - k + 1, depth + 1), depth, Carrier.TRANSPOSED, gate)
+    top = range(depth - k + 1, depth + 1)
+    return below + _chain(top, depth, Carrier.TRANSPOSED, gate)
 
 
 @rule
-def bdfa(depth: int, block: int, boundary: str = "B", gate: bool = True, redrawn: bool = False) -> list[Edge]:
+def bdfa(
+    depth: int, block: int, boundary: str = "B", gate: bool = True, redrawn: bool = False
+) -> list[Edge]:
     """Blocked DFA, BDFA(b) (Espinosa Zarlenga and Niklasson, section 5): blocks of b hidden layers, counted from the output.
 
     The top block reads the output error; every other block reads the delta of the boundary layer, the lowest layer of the
@@ -320,10 +326,12 @@ def bdfa(depth: int, block: int, boundary: str = "B", gate: bool = True, redrawn
     """
     edges = []
     for i in range(1, depth + 1):
-        above = depth - ((depth - i) // block) * block + 1  # the lowest layer of the block above
+        # The lowest layer of the block above, or past the top.
+        above = depth - ((depth - i) // block) * block + 1
         source: Source = above if above <= depth else "error"
         adjacent = boundary == "W^T" and source == i + 1
-        edges.append(Edge(i, source, Carrier.TRANSPOSED if adjacent else _random(redrawn), gate))
+        carrier = Carrier.TRANSPOSED if adjacent else _random(redrawn)
+        edges.append(Edge(i, source, carrier, gate))
     return edges
 
 
