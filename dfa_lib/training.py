@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from . import features
 from .alignment import Probe, weight_angles
 from .config import Config, content_hash
 from .data import Dataset, load
@@ -53,6 +54,7 @@ class Trainer:
             raise DfaLibError(f"device {device!r} cannot be had here; this machine has: cpu" + ", cuda" * torch.cuda.is_available())
         self.config, self.seeds, self.lrs, self.device = config, list(seeds), lrs, torch.device(device)
         self.dtype = getattr(torch, config.dtype)
+        self.dataset = dataset
         self.train_x, self.train_y = dataset.train_x.to(self.device, self.dtype), dataset.train_y.to(self.device)
         self.test_x, self.test_y = dataset.test_x.to(self.device, self.dtype), dataset.test_y.to(self.device)
         self.one_hot = torch.eye(dataset.classes, dtype=self.dtype, device=self.device)[self.train_y]
@@ -68,12 +70,22 @@ class Trainer:
         self.probe = None
         if config.alignment:
             n = config.alignment
-            self.probe = Probe(self.network, self.feedback, self.loss, self.train_x[:n], self.one_hot[:n])
+            self.probe = Probe(self.network, self.feedback, self.loss, self.train_x[:n], self.one_hot[:n], config.theorem)
         self.redraws = any(product.carrier.redrawn for product in self.feedback.products)
         self.wrong = torch.zeros(len(self.seeds), dtype=torch.float64, device=self.device)
         self.loss_sum = torch.zeros_like(self.wrong)
         self.seen = 0
         self._steps: dict[int, Callable[[Tensor], None]] = {}
+
+    def start(self) -> None:
+        """What comes before the first step: the preceding stage, whose last weights become the first of this one."""
+        if self.config.after:
+            earlier = Trainer(replace(self.config.after, alignment=0, theorem=False), self.seeds, self.dataset, str(self.device))
+            _Loop(earlier, None, None, math.inf).run()
+            for name, tensor in self.network.state().items():
+                tensor.copy_(earlier.network.state()[name])
+        if self.probe:
+            self.probe.anchor()
 
     def step(self, indices: Tensor) -> None:
         """One update on the training examples `indices`, (R, batch): each replica has its own."""
@@ -177,9 +189,23 @@ class Trainer:
         by_layer = [self.network.unit.saturated(work.h[i]).double().mean(dim=(1, 2)).tolist() for i in range(1, self.network.depth + 1)]
         return [[layer[replica] for layer in by_layer] for replica in range(len(self.seeds))]
 
+    def layers(self, replica: int) -> dict[str, object]:
+        """What each layer's features show of the classes, where the configuration asks for it."""
+        config, made = self.config, {}
+        if config.features:
+            n = config.features
+            made |= features.judge(self.network, replica, self.train_x[:n], self.train_y[:n], self.test_x, self.test_y)
+        if config.tsne:
+            n = config.tsne
+            made["tsne"] = features.layout(self.network, replica, self.test_x[:n], self.test_y[:n])
+        return made
+
     def state(self) -> dict[str, Tensor]:
         """Everything that a resumed run needs, as views: parameters, feedback matrices, moments, running sums."""
-        return self.network.state() | self.feedback.state() | self.updater.state() | {"wrong": self.wrong, "loss_sum": self.loss_sum}
+        sums = {"wrong": self.wrong, "loss_sum": self.loss_sum}
+        theorem = self.probe.theorem if self.probe else None
+        first = {f"first{i}": direction for i, direction in theorem.first.items()} if theorem else {}
+        return self.network.state() | self.feedback.state() | self.updater.state() | sums | first
 
 
 def train(
@@ -203,6 +229,8 @@ def train(
     evaluations at least `checkpoint_every_s` seconds apart, and a run that finds its own file there goes on from it, to the
     same bits; the file is removed at the end. Raises `DfaLibError` for a checkpoint of another run.
     """
+    if lrs is not None and len(lrs) != len(seeds):
+        raise DfaLibError(f"{len(seeds)} seeds need as many learning rates; got {len(lrs)}")
     dataset = dataset or load(config.data, validation=config.validation)  # kept for others, so no inference tensors
     flushed = torch.set_flush_denormal(True)  # deltas that vanish with depth would make BP many times slower
     try:
@@ -238,6 +266,7 @@ class _Loop:
         started = saved = time.perf_counter()
         before = self.wall_s
         if self.step == 0:
+            trainer.start()
             self._evaluate()
             self._finish()
         while self.step < self.total and any(r.status == "running" for r in self.results):
@@ -314,7 +343,7 @@ class _Loop:
                 "test_error_pct": test_error[r],
                 "constant_output": bool((predicted[r] == predicted[r, 0]).all()),
                 "saturation": saturation[r],
-            }
+            } | trainer.layers(r)
 
     def _save(self) -> None:
         payload = {

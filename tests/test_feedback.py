@@ -32,8 +32,10 @@ def data(replicas, batch, n_in, n_out, seed=0):
 class Step:
     """A network of two replicas brought up to its feedback phase on one batch."""
 
-    def __init__(self, rule, widths=ODD, activation="tanh", loss="cross-entropy", batch=3, reduction="mean", dropout=0.0, seeds=(0, 1),
-                 spec="normal(0.7)"):  # fmt: skip
+    def __init__(
+        self, rule, widths=ODD, activation="tanh", loss="cross-entropy", batch=3, reduction="mean", dropout=0.0, seeds=(0, 1),
+        spec="normal(0.7)",
+    ):  # fmt: skip
         self.network = Network(widths, activation, len(seeds), torch.float64)
         self.network.initialise("normal(0.6)", seeds)
         for bias in self.network.biases.tensors:
@@ -172,7 +174,8 @@ class Example:
     def __init__(self, step, replica, k, activation, loss):
         net, work, self.L = step.network, step.work, step.network.depth
         self.W = {i: net.weights[i][replica].numpy() for i in range(1, self.L + 2)}
-        self.B = {e.target: step.feedback.matrix(e.target)[replica].numpy().T for e in step.feedback.graph.edges if e.carrier.stored}
+        stored = [edge.target for edge in step.feedback.graph.edges if edge.carrier.stored]
+        self.B = {i: step.feedback.matrix(i)[replica].numpy().T for i in stored}
         self.f, self.f_prime = (np.vectorize(g, otypes=[float]) for g in F[activation])
         self.mask = {i: work.mask[i][replica, k].numpy() if work.mask else 1.0 for i in range(1, self.L + 1)}
         h, self.a = work.x[replica, k].numpy(), {}
@@ -230,7 +233,8 @@ SIGNALS = {  # the signal at h_i, as the papers print it
     "drtp": lambda n, i: n.B[i] @ -n.y,
 }
 CASES = [
-    bp(), bp(gate=False), fa(), fa(gate=False), fa(redrawn=True), dfa(), dfa(gate=False), dfa(redrawn=True), ifa(), ifa(gate=False),
+    bp(), bp(gate=False), fa(), fa(gate=False), fa(redrawn=True), dfa(), dfa(gate=False), dfa(redrawn=True), ifa(),
+    ifa(gate=False),
     fp(0), fp(2), fp(5), fp(2, lower="error"), fp(3, gate=False), fp(1, redrawn=True), bdfa(1), bdfa(2), bdfa(3), bdfa(5),
     bdfa(2, boundary="W^T"), bdfa(1, boundary="W^T"), bdfa(2, gate=False, redrawn=True), usf(), usf(gate=False), frsf(),
     frsf(gate=False), brsf(), brsf(gate=False), drtp(), drtp(gate=False),
@@ -317,14 +321,19 @@ def test_updates_are_the_outer_products_of_deltas_and_inputs():
 
 
 def test_feedback_reads_the_weights_and_errors_of_the_moment():
-    step = Step(bp())
-    phase = step.feedback.bind(step.work)
+    for rule, factor in ((bp(), -6), (dfa(), 3), (usf(), -3), (frsf(), -3), (brsf(), -3)):
+        step = Step(rule)
+        phase = step.feedback.bind(step.work)
+        before = step.work.delta[5].clone()
+        step.network.weights[6].mul_(-2)
+        step.work.e.mul_(3)
+        phase()
+        assert torch.allclose(step.work.delta[5], factor * before, rtol=1e-12), rule
+    step = Step(ifa())
+    phase, before = step.feedback.bind(step.work), step.work.delta[2].clone()
+    step.network.weights[2].mul_(-2)
     phase()
-    before = step.work.delta[5].clone()
-    step.network.weights[6].mul_(2)
-    step.work.e.mul_(3)
-    phase()
-    assert torch.allclose(step.work.delta[5], 6 * before, rtol=1e-12)
+    assert torch.allclose(step.work.delta[2], -2 * before, rtol=1e-12)
 
 
 # --- the random matrices -------------------------------------------------------------------------------------------------

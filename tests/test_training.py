@@ -253,9 +253,10 @@ def test_checkpointing_does_not_change_the_run(tmp_path):
 
 @pytest.mark.parametrize(
     "other",
-    [dict(config=dataclasses.replace(HARD, batch=6)), dict(seeds=(0, 2)), dict(seeds=(1, 0)), dict(seeds=(0,)), dict(lrs=(0.01, 0.02))],
+    [dict(config=dataclasses.replace(HARD, batch=6)), dict(seeds=(0, 2)), dict(seeds=(1, 0)), dict(seeds=(0,)),
+     dict(lrs=(0.01, 0.02))],
     ids=["batch", "seed", "order of seeds", "fewer seeds", "rates"],
-)
+)  # fmt: skip
 def test_checkpoint_of_another_run_is_refused_and_kept(other, tmp_path):
     file = tmp_path / "run.pt"
     with pytest.raises(Interrupted):
@@ -629,3 +630,6 @@ def test_seeds_in_turns_are_the_same_runs_as_single_ones():
     assert seen[-1] == (30, 30, 2) and seen == sorted(seen)
     slow, fast = train(BASE, [3, 3], TOY, lrs=[0.01, 0.1])
     assert told([fast]) == told(run(seeds=[3], lrs=[0.1])) != told([slow])
+
+    with pytest.raises(DfaLibError, match="2 seeds need as many learning rates; got 1"):
+        train(BASE, [3, 4], TOY, lrs=[0.01])
