@@ -7,18 +7,20 @@ import sys
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from .config import differences
-from .errors import DfaLibError
+from .errors import DfaLibError, unknown
 from .experiments import EXPERIMENTS, get
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help="Feedback alignment, reproduced.")
 #: click.ClickException, whether typer brings its own copy of click or not.
 UsageProblem = typer.BadParameter.__mro__[2]
-console = Console()
+#: Where nobody looks, a line is one line: no wrapping at 80 columns.
+console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 1000)
 
 ExperimentName = Annotated[str, typer.Argument(help="an experiment's name; `dfa-lib list` has them")]
 
@@ -26,7 +28,7 @@ ExperimentName = Annotated[str, typer.Argument(help="an experiment's name; `dfa-
 @app.command("list")
 def list_() -> None:
     """List the experiments: name, what they reproduce, and the profiles that they have."""
-    table = Table("experiment", "reproduces", "source", "variants", "profiles")
+    table = _table("experiment", "reproduces", "source", "variants", "profiles")
     for name, experiment in EXPERIMENTS.items():
         table.add_row(name, experiment.title, experiment.source, str(len(experiment.variants)), ", ".join(experiment.profiles))
     console.print(table)
@@ -38,14 +40,14 @@ def show(experiment: ExperimentName, profile: str = "laptop") -> None:
     chosen = get(experiment)
     configs = chosen.configs(profile)
     base_name, base = next(iter(configs.items()))
-    console.print(f"{chosen.title}\n{chosen.source}; profile {profile!r}, {chosen.profile(profile).seeds} seed(s)\n", highlight=False)
-    table = Table("field", base_name)
+    console.print(f"{chosen.title}\n{chosen.source}; profile {profile!r}, {chosen.profile(profile).seeds} seed(s)\n")
+    table = _table("field", base_name)
     for name, value in base.as_dict().items():
         table.add_row(name, str(value))
     console.print(table)
     for name, config in configs.items():
         changed = ", ".join(f"{field}: {new}" for field, (_, new) in differences(base, config).items())
-        console.print(f"{name}: {changed or 'as above'}", highlight=False, soft_wrap=True)
+        console.print(f"{name}: {changed or 'as above'}", soft_wrap=True)
 
 
 @app.command()
@@ -60,21 +62,23 @@ def run(
     from . import sweep
 
     chosen = get(experiment)
+    if device.split(":")[0] not in (devices := ("cpu", "cuda")):
+        raise unknown("device", device, devices)
     runs = chosen.runs(profile, seeds)
     todo = sweep.missing(runs)
     jobs = min(jobs or os.cpu_count() or 1, max(1, len(todo)))
-    console.print(f"{chosen.title}: {len(runs)} runs, {len(runs) - len(todo)} recorded", highlight=False)
+    console.print(f"{chosen.title}: {len(runs)} runs, {len(runs) - len(todo)} recorded")
     if todo:
         seconds = sweep.estimate(todo, device)
         total = sum(seconds.values())
-        console.print(f"{len(todo)} to make: about {_duration(total / jobs)} with {jobs} worker(s), evaluation not counted", highlight=False)
+        console.print(f"{len(todo)} to make: about {_duration(total / jobs)} with {jobs} worker(s), evaluation not counted")
         try:
             with _Progress(seconds) as progress:
                 sweep.run(todo, jobs, device, report=progress)
         except KeyboardInterrupt:
             left = len(sweep.missing(runs))
             console.print(f"stopped: {len(runs) - left} of {len(runs)} runs are recorded; the same command goes on from there")
-            raise typer.Exit(130) from None
+            sys.exit(130)  # past `main`, which would say it again
     _print_summary(sweep.load(chosen, profile))
 
 
@@ -83,7 +87,7 @@ def status() -> None:
     """Say for each experiment and profile how many of its runs are recorded, and which records are stale."""
     from . import records, sweep
 
-    table = Table("experiment", "profile", "recorded", "stale records")
+    table = _table("experiment", "profile", "recorded", "stale records")
     for name, experiment in EXPERIMENTS.items():
         stale = len(sweep.stale(experiment, records.read_all(name)))
         for profile in experiment.profiles:
@@ -101,9 +105,9 @@ def data(
 
     if download:
         dataset = data_sets.load(download)
-        console.print(f"{download}: {len(dataset.train_x)} + {len(dataset.test_x)} examples, {dataset.split}", highlight=False)
+        console.print(f"{download}: {len(dataset.train_x)} + {len(dataset.test_x)} examples, {dataset.split}")
         return
-    table = Table("data set", "here", "where, or how to get it")
+    table = _table("data set", "here", "where, or how to get it")
     for row in data_sets.status():
         table.add_row(row.name, "yes" if row.present else "no", row.where if row.present else row.how)
     console.print(table)
@@ -131,11 +135,17 @@ class _Progress:
         self.bar.update(self.task, completed=sum(self.seconds[h] * done for h, done in self.done.items()),
                         description=f"{finished} of {len(self.done)} runs")  # fmt: skip
         if fraction >= 1 and not console.is_terminal:
-            console.print(f"{finished} of {len(self.done)}: {item.variant}, seed {item.seed}", highlight=False, soft_wrap=True)
+            console.print(f"{finished} of {len(self.done)}: {item.variant}, seed {item.seed}")
+
+
+def _table(*columns: str) -> Table:
+    """Boxed on a terminal; elsewhere plain lines, one a row."""
+    return Table(*columns, box=box.HEAVY_HEAD if console.is_terminal else None, pad_edge=console.is_terminal)
 
 
 def _print_summary(results) -> None:
-    table = Table(title=results.provenance(), title_justify="left")
+    console.print(results.provenance())
+    table = _table()
     frame = results.summary()
     for name in frame.columns:
         table.add_column(name, justify="left" if name in ("variant", "outcome") else "right")
@@ -158,13 +168,15 @@ def main() -> None:
     """Run the command line; a mistake is one line on standard error and a non-zero exit."""
     try:
         code = app(standalone_mode=False)
+        if code == 130:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
     except (KeyboardInterrupt, typer.Abort):
         print("dfa-lib: stopped", file=sys.stderr)
         code = 130
     except UsageProblem as problem:
         print(f"dfa-lib: {problem.format_message()}", file=sys.stderr)
         code = 2
-    except DfaLibError as problem:
+    except (DfaLibError, OSError) as problem:
         print(f"dfa-lib: {problem}", file=sys.stderr)
         code = 1
     sys.exit(code)

@@ -23,6 +23,8 @@ from .errors import DfaLibError
 VERSION = 1
 #: At most this many evaluations of a run are kept, and this many with alignment: what a figure can show.
 MOST_EVALUATIONS, MOST_ALIGNMENTS = 60, 30
+#: At most this many (evaluation, layer) pairs with alignment: 20 evaluations of the 12 layers that a deep network has measured.
+MOST_ALIGNED_LAYERS = 240
 
 
 @dataclass(frozen=True)
@@ -56,18 +58,29 @@ class Record:
 
 
 def results_dir(directory: str | Path | None = None) -> Path:
-    """The folder of records: the argument, else DFA_LIB_RESULTS, else `results/` of the source checkout or of the working folder."""
+    """The folder of records: the argument, else DFA_LIB_RESULTS, else `results/` of the source checkout or the working folder."""
     if directory or os.environ.get("DFA_LIB_RESULTS"):
         return Path(directory or os.environ["DFA_LIB_RESULTS"])
     checkout = Path(__file__).resolve().parents[1]
     return (checkout if (checkout / "pyproject.toml").exists() else Path.cwd()) / "results"
 
 
+def prepare(experiment: str, directory: str | Path | None = None) -> Path:
+    """Make the folder of an experiment's records. Raises `DfaLibError` when nothing can be written there."""
+    folder = results_dir(directory) / experiment
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as problem:
+        mend = "set DFA_LIB_RESULTS to another folder"
+        raise DfaLibError(f"{folder}: no record can be written there ({problem.strerror}); {mend}") from None
+    return folder
+
+
 def write(record: Record, directory: str | Path | None = None) -> Path:
     """Write a record under `directory`, whole or not at all: another process sees the old file or the new one."""
-    folder = results_dir(directory) / record.experiment
-    folder.mkdir(parents=True, exist_ok=True)
-    values = {name: value for name, value in asdict(record).items() if name != "path"}
+    folder = prepare(record.experiment, directory)
+    values = {name: value for name, value in asdict(record).items() if name != "path"}  # a deep copy
     values["evaluations"] = _thin(values["evaluations"])
     values = _finite(values) | {"config": values["config"]}  # not a digit of the configuration is lost: it is compared
     text = json.dumps(values, indent=None, separators=(",", ":"), allow_nan=False, sort_keys=True)
@@ -146,15 +159,18 @@ def _git() -> dict:
 
 def _thin(rows: list[dict]) -> list[dict]:
     rows = _spread(rows, MOST_EVALUATIONS)
-    kept = {id(row) for row in _spread([row for row in rows if "alignment" in row], MOST_ALIGNMENTS)}
-    return [
-        row | {"alignment": _thin_layers(row["alignment"])} if id(row) in kept else {k: v for k, v in row.items() if k != "alignment"}
-        for row in rows
-    ]
+    aligned = [row for row in rows if "alignment" in row]
+    layers = len(aligned[0]["alignment"]["layers"]) if aligned else 0
+    kept = {id(row) for row in _spread(aligned, min(MOST_ALIGNMENTS, MOST_ALIGNED_LAYERS // max(layers, 1)))}
+    for row in rows:
+        alignment = row.pop("alignment", None)
+        if id(row) in kept:
+            row["alignment"] = _thin_layers(alignment)
+    return rows
 
 
 def _thin_layers(alignment: dict) -> dict:
-    """Hundredths of a degree, and weight angles of the layers that are measured only."""
+    """Four digits, hundredths of a degree; and weight angles of the measured layers only."""
     angles = {layer: angle for layer, angle in alignment["weight_angle"].items() if layer in alignment["layers"]}
     return _finite(alignment | {"weight_angle": angles}, digits=4)
 

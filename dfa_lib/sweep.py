@@ -5,19 +5,21 @@ Each run writes its own record as it ends, so an interrupted sweep loses at most
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from . import data, records
-from .config import Config
+from .config import Config, content_hash
 from .errors import DfaLibError
 from .experiments import PROFILES, Experiment, Run, get
 from .records import Record, results_dir
@@ -46,12 +48,12 @@ class Results:
             raise DfaLibError(f"no record of {variant!r} in {self.experiment.name} ({self.profile})")
         return found
 
-    def final(self, variant: str, metric: str) -> list[float]:
+    def final(self, variant: str, metric: str) -> list[float | None]:
         """A final metric of each seed of a variant, None where it is not finite."""
         return [record.final[metric] for record in self.of(variant)]
 
     def summary(self) -> pandas.DataFrame:
-        """One row a variant: seeds, test and training error (percent, mean and standard deviation over seeds), milliseconds a step."""
+        """One row a variant: seeds, test and training error (percent; mean and deviation over seeds), milliseconds a step."""
         import pandas as pd
 
         rows = []
@@ -66,14 +68,15 @@ class Results:
 
     def provenance(self) -> str:
         """One line for under a figure: data, budget, seeds, profile, machine, and whether anything is stale."""
-        config = next(iter(self.experiment.configs(self.profile).values()))
+        configs = self.experiment.configs(self.profile)
+        ran = [configs[name] for name in dict.fromkeys(record.variant for record in self.records)]
         seeds = Counter(record.variant for record in self.records).values()
-        budget = f"{config.epochs} epochs" if config.epochs else f"{config.steps:,} steps"
+        budget = " or ".join(dict.fromkeys(f"{c.epochs} epochs" if c.epochs else f"{c.steps:,} steps" for c in ran))
         count = f"{min(seeds)}" if min(seeds) == max(seeds) else f"{min(seeds)} to {max(seeds)}"
         devices = ", ".join(sorted({record.device for record in self.records}))
         torches = ", ".join(sorted({record.versions["torch"] for record in self.records}))
         old = f"; {len(self.stale)} stale record(s) left out" if self.stale else ""
-        title = data.DATASETS[config.data].title
+        title = data.DATASETS[ran[0].data].title
         return f"{title}, {budget}, {count} seed(s), profile '{self.profile}', {devices}, torch {torches}{old}"
 
 
@@ -84,53 +87,98 @@ def load(experiment: Experiment | str, profile: str = "recorded", directory: str
     them, when there are none.
     """
     experiment = get(experiment) if isinstance(experiment, str) else experiment
-    found = records.read_all(experiment.name, directory)
-    old = stale(experiment, found)
-    for name in [profile] if profile != "recorded" else [p for p in reversed(PROFILES) if p in experiment.profiles]:
-        configs = experiment.configs(name)
-        current = tuple(record for record in found if record.variant in configs and _same(configs[record.variant], record))
-        if current and {record.variant for record in current} == set(configs):
-            return Results(experiment, name, current, old)
-    budget = profile if profile != "recorded" else "laptop"
-    raise DfaLibError(f"{experiment.name} has no complete records; make them with: dfa-lib run {experiment.name} --profile {budget}")
+    for name, results in recorded(experiment, directory).items():
+        complete = {record.variant for record in results.records} == set(experiment.configs(name))
+        if complete and profile in ("recorded", name):
+            return results
+    if profile == "recorded":
+        profile = "laptop" if "laptop" in experiment.profiles else next(iter(experiment.profiles))
+    command = f"dfa-lib run {experiment.name} --profile {profile}"
+    raise DfaLibError(f"{experiment.name} has no complete records; make them with: {command}")
+
+
+def recorded(experiment: Experiment | str, directory: str | Path | None = None) -> dict[str, Results]:
+    """What is recorded of an experiment, complete or not, by profile from the largest budget to the smallest; its own records
+    and those of the experiments that it shares runs with."""
+    experiment = get(experiment) if isinstance(experiment, str) else experiment
+    own = records.read_all(experiment.name, directory)
+    shared = [record for name in experiment.shares for record in records.read_all(name, directory)]
+    found, old = {record.hash: record for record in (*shared, *own)}, stale(experiment, own)
+    seeds, made = {record.seed for record in found.values()}, {}
+    for profile in (name for name in reversed(PROFILES) if name in experiment.profiles):
+        current = []
+        for variant, config in experiment.configs(profile).items():
+            matching = (found.get(content_hash(config, seed)) for seed in sorted(seeds))
+            current += [replace(r, variant=variant) for r in matching if r is not None and _same(config, r)]
+        if current:
+            made[profile] = Results(experiment, profile, tuple(current), old)
+    return made
 
 
 def stale(experiment: Experiment, found: Sequence[Record]) -> tuple[Record, ...]:
     """The records that match no current configuration of the experiment: the code has moved on since they were made."""
-    configs = [(variant, config) for profile in experiment.profiles for variant, config in experiment.configs(profile).items()]
-    return tuple(r for r in found if not any(variant == r.variant and _same(config, r) for variant, config in configs))
+    configs = [config for profile in experiment.profiles for config in experiment.configs(profile).values()]
+    return tuple(record for record in found if not any(_same(config, record) for config in configs))
 
 
 def _same(config: Config, record: Record) -> bool:
     """Whether a record was made with this configuration. A field that the record does not know yet must have its default."""
-    current, run = config.as_dict(), Run("", "", "", config, record.seed)
-    return run.hash == record.hash and all(current[name] == value for name, value in record.config.items() if name in current)
+    return _agree(config.as_dict(), record.config) and content_hash(config, record.seed) == record.hash
+
+
+def _agree(current: object, recorded: object) -> bool:
+    """Whether the fields that both know have the same values."""
+    if isinstance(current, dict) and isinstance(recorded, dict):
+        return all(_agree(current[name], value) for name, value in recorded.items() if name in current)
+    return current == recorded
 
 
 def missing(runs: Sequence[Run], directory: str | Path | None = None) -> list[Run]:
     """The runs that have no record yet, or one of another meaning (a default has changed since)."""
-    have = {record.hash: record for name in {run.experiment for run in runs} for record in records.read_all(name, directory)}
-    return [run for run in runs if run.hash not in have or not _same(run.config, have[run.hash])]
+    folders = {name for run in runs for name in (run.experiment, *run.also)}
+    have = {(name, r.hash): r for name in folders for r in records.read_all(name, directory)}
+
+    def made(run: Run) -> bool:
+        found = (have.get((name, run.hash)) for name in (run.experiment, *run.also))
+        return any(record is not None and _same(run.config, record) for record in found)
+
+    return [run for run in runs if not made(run)]
 
 
 def estimate(runs: Sequence[Run], device: str = "cpu", steps: int = 6) -> dict[str, float]:
     """Predicted seconds of each run, by hash: a few steps of each configuration timed here, evaluation not counted."""
-    seconds: dict[str, float] = {}
-    for run in runs:
-        if (key := f"{run.config}") not in seconds:
-            info, config = data.DATASETS[run.config.data], run.config
-            n_train = info.n_train - config.validation
-            with torch.inference_mode():
-                trainer = Trainer(config, [0], _stand_in(config), device)
-                indices = torch.arange(config.batch).unsqueeze(0).to(trainer.device)
-                times = []
-                for _ in range(steps):
-                    started = time.perf_counter()
-                    trainer.step(indices)
-                    times.append(time.perf_counter() - started)
-            per_epoch = -(-n_train // config.batch)
-            seconds[key] = sorted(times)[steps // 2] * (config.steps or config.epochs * per_epoch)
+    configs = {f"{run.config}": run.config for run in runs}
+    with _threads(device):
+        seconds = {key: _seconds(config, device, steps) for key, config in configs.items()}
     return {run.hash: seconds[f"{run.config}"] for run in runs}
+
+
+def _seconds(config: Config, device: str, steps: int) -> float:
+    with torch.inference_mode():
+        trainer = Trainer(config, [0], _stand_in(config), device)
+        indices = torch.arange(config.batch).unsqueeze(0).to(trainer.device)
+        times = []
+        for _ in range(steps):
+            started = time.perf_counter()
+            trainer.step(indices)
+            if trainer.device.type == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - started)
+    per_epoch = math.ceil((data.DATASETS[config.data].n_train - config.validation) / config.batch)
+    before = _seconds(config.after, device, steps) if config.after else 0.0
+    return before + sorted(times)[steps // 2] * (config.steps or config.epochs * per_epoch)
+
+
+@contextlib.contextmanager
+def _threads(device: str) -> Iterator[None]:
+    """One thread on a CPU: the workers share the cores, and the number of threads decides the bits."""
+    before = torch.get_num_threads()
+    if device == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _stand_in(config: Config) -> data.Dataset:
@@ -153,51 +201,64 @@ def run(
     batched run. `report(run, fraction done)` is called as the work goes on. Interrupted by Ctrl-C, finished runs are
     recorded and a long run goes on from its checkpoint next time.
     """
+    directory = results_dir(directory).resolve()  # a worker's working folder and environment may be others
     todo = missing(runs, directory)
     for name in {run.config.data for run in todo}:
-        data.load(name)  # a data set that cannot be had stops the sweep before it starts
-    groups: dict[str, list[Run]] = {}
+        data.load(name)  # a data set that cannot be had stops the sweep before it starts, and so does a folder
+    for name in {run.experiment for run in todo}:
+        records.prepare(name, directory)
+    groups: dict[tuple[str, str], list[Run]] = {}
     for item in todo:
-        groups.setdefault(item.hash if device == "cpu" else f"{item.config}", []).append(item)
+        groups.setdefault((item.experiment, item.hash if device == "cpu" else f"{item.config}"), []).append(item)
     tasks = list(groups.values())
-    if jobs == 1 or len(tasks) < 2:
-        return [record for task in tasks for record in _work(task, device, directory, report)]
-    return _parallel(tasks, min(jobs, len(tasks)), device, directory, report)
+    try:
+        if jobs == 1 or len(tasks) < 2:
+            return [record for task in tasks for record in _work(task, device, directory, report)]
+        return _parallel(tasks, min(jobs, len(tasks)), device, directory, report)
+    except BaseException:
+        for item in todo:  # what a worker was writing when it was stopped
+            for partial in directory.glob(f"*/*{item.hash}-*.partial"):
+                partial.unlink(missing_ok=True)
+        raise
 
 
-def _work(task: list[Run], device: str, directory: str | Path | None, report: Callable[[Run, float], None] | None) -> list[Record]:
+def _work(task: list[Run], device: str, directory: Path, report: Callable[[Run, float], None] | None) -> list[Record]:
     """Train the seeds of one configuration together and write their records."""
     config, seeds = task[0].config, [item.seed for item in task]
-    threads = torch.get_num_threads()
-    if device == "cpu":
-        torch.set_num_threads(1)
-    try:
-        checkpoint = results_dir(directory) / ".checkpoints" / f"{task[0].hash}-{len(task)}.pt"
+    machine = records.machine()  # of the code that runs, not of what it was edited to meanwhile
+
+    def progress(step: int, total: int, _: object) -> None:
+        for item in task:
+            if step < total:  # the last word, 1.0, is said when the record is written
+                report(item, step / total)
+
+    with _threads(device):
+        checkpoint = directory / ".checkpoints" / f"{task[0].hash}-{len(task)}.pt"
         dataset = data.load(config.data, validation=config.validation)
-        progress = (lambda step, total, _: [report(item, step / total) for item in task]) if report else None
+        results = train(config, seeds, dataset, device, progress if report else None, checkpoint)
         made = []
-        for item, result in zip(task, train(config, seeds, dataset, device, progress, checkpoint), strict=True):
+        for item, result in zip(task, results, strict=True):
             made.append(
                 Record(
                     experiment=item.experiment, variant=item.variant, profile=item.profile, seed=item.seed, hash=item.hash,
                     config=config.as_dict(), status=result.status, step=result.step, evaluations=result.evaluations,
                     final=result.final, wall_s=result.wall_s, step_ms=result.step_ms, replicas=len(task),
                     device=torch.cuda.get_device_name() if device != "cpu" else "CPU", threads=torch.get_num_threads(),
-                    data={"name": dataset.name, "fingerprint": dataset.fingerprint, "split": dataset.split}, **records.machine(),
+                    data={"name": dataset.name, "fingerprint": dataset.fingerprint, "split": dataset.split}, **machine,
                 )  # fmt: skip
             )
             records.write(made[-1], directory)
+            if report:
+                report(item, 1.0)
         return made
-    finally:
-        torch.set_num_threads(threads)
 
 
-def _parallel(tasks: list[list[Run]], jobs: int, device: str, directory: str | Path | None, report: Callable | None) -> list[Record]:
+def _parallel(tasks: list[list[Run]], jobs: int, device: str, directory: Path, report: Callable | None) -> list[Record]:
     import threading
     from multiprocessing import Manager
 
     from joblib import Parallel, delayed
-    from joblib.externals.loky import get_reusable_executor
+    from joblib.externals.loky import BrokenProcessPool, get_reusable_executor
 
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers when they start
     with Manager() as manager:
@@ -212,16 +273,34 @@ def _parallel(tasks: list[list[Run]], jobs: int, device: str, directory: str | P
             listener.start()
         try:
             parallel = Parallel(n_jobs=jobs, backend="loky", return_as="generator_unordered")
-            made = parallel(delayed(_worker)(task, device, directory, queue) for task in tasks)
+            with _deaf_children():
+                made = parallel(delayed(_worker)(task, device, directory, queue) for task in tasks)
             return [record for group in made for record in group]
-        except KeyboardInterrupt:
-            get_reusable_executor().shutdown(wait=False, kill_workers=True)
-            raise
+        except BrokenProcessPool:
+            what = "a worker process was killed, perhaps for want of memory; finished runs are recorded"
+            raise DfaLibError(f"{what}: go on with fewer than {jobs} jobs") from None
         finally:
+            get_reusable_executor(reuse=True).shutdown(kill_workers=True)  # later ones see the environment as it is then
             if report:
                 queue.put(None)
                 listener.join(timeout=2 * POLL_S)
 
 
-def _worker(task: list[Run], device: str, directory: str | Path | None, queue) -> list[Record]:
+@contextlib.contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Processes started here do not hear Ctrl-C, ever, nor does this one meanwhile: a worker that dies of it would look like
+    one that failed, and would say so in a traceback."""
+    import threading
+
+    if threading.current_thread() is not threading.main_thread():  # only that one may, and only that one hears it
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _worker(task: list[Run], device: str, directory: Path, queue) -> list[Record]:
     return _work(task, device, directory, (lambda run, fraction: queue.put((run, fraction))) if queue is not None else None)

@@ -53,7 +53,8 @@ class Run:
 
     def parameters(self, replica):
         layers = range(1, len(WIDTHS))
-        return {("w", i): self.network.weights[i][replica] for i in layers} | {("b", i): self.network.biases[i][replica, 0] for i in layers}
+        weights = {("w", i): self.network.weights[i][replica] for i in layers}
+        return weights | {("b", i): self.network.biases[i][replica, 0] for i in layers}
 
     def train(self):
         for x, y in batches():
@@ -82,7 +83,7 @@ def with_torch_optim(make, parameters):
     return {name: p.detach() for name, p in parameters.items()}
 
 
-@pytest.mark.parametrize("chunk", [1, 20, 100, 10**6], ids="chunk={}".format)  # 30 and 36 numbers a matrix: rows, a layer, a stack
+@pytest.mark.parametrize("chunk", [1, 20, 100, 10**6], ids="chunk={}".format)  # a matrix holds 30 or 36 numbers
 @pytest.mark.parametrize("name", EACH)
 def test_optimizer_equals_that_of_torch(name, chunk, monkeypatch):
     monkeypatch.setattr(optim, "CHUNK", chunk)

@@ -32,6 +32,7 @@ class Run:
     profile: str
     config: Config
     seed: int
+    also: tuple[str, ...] = ()  #: experiments whose records of the same run will do
 
     @property
     def hash(self) -> str:
@@ -48,10 +49,17 @@ class Experiment:
     source: str  #: bibliography key, and which figure or table
     variants: Mapping[str, Config]
     profiles: Mapping[str, Profile]
+    shares: tuple[str, ...] = ()  #: experiments whose records count as this one's too, where the configuration is the same
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "variants", MappingProxyType(dict(self.variants)))
         object.__setattr__(self, "profiles", MappingProxyType(dict(self.profiles)))
+        for name, profile in self.profiles.items():
+            if name not in PROFILES:
+                raise unknown("profile", name, PROFILES)
+            for variant in profile.only:
+                if variant not in self.variants:
+                    raise unknown(f"variant of {self.name}", variant, self.variants)
 
     def profile(self, name: str) -> Profile:
         """The budget of this name. Raises `DfaLibError` for one that the experiment does not have."""
@@ -72,4 +80,4 @@ class Experiment:
         """Every run of a profile, seed by seed, so that an interrupted sweep holds the same seeds for all variants."""
         configs = self.configs(profile)
         count = self.profile(profile).seeds if seeds is None else seeds
-        return [Run(self.name, name, profile, config, seed) for seed in range(count) for name, config in configs.items()]
+        return [Run(self.name, name, profile, config, seed, self.shares) for seed in range(count) for name, config in configs.items()]
