@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .errors import DfaLibError
 from .feedback import Feedback
 from .graph import bp
 from .network import Network, Workspace
@@ -24,6 +25,8 @@ from .network import Network, Workspace
 TINY_ERROR = 1e-12
 #: At most this many layers are measured, evenly spread from the first to the last: a record stays small.
 MOST_LAYERS = 12
+#: A record keeps these quantiles of the angles of a layer's units.
+UNIT_QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def angle(u: Float[Tensor, "... n"], v: Float[Tensor, "... n"]) -> Float[Tensor, "..."]:
@@ -45,10 +48,12 @@ def cosine(u: Float[Tensor, "... n"], v: Float[Tensor, "... n"]) -> Float[Tensor
 class Probe:
     """Measures alignment of one training run on a fixed batch: call it whenever a measurement is wanted.
 
-    x: (n, n_in), y: (n, n_out) one-hot, shared by all replicas.
+    x: (n, n_in), y: (n, n_out) one-hot, shared by all replicas. With `theorem`, `Theorem`'s quantities too.
     """
 
-    def __init__(self, network: Network, feedback: Feedback, loss: Callable, x: Tensor, y: Tensor) -> None:
+    def __init__(
+        self, network: Network, feedback: Feedback, loss: Callable, x: Tensor, y: Tensor, theorem: bool = False
+    ) -> None:
         self.source, self.feedback, self.loss = network, feedback, loss
         self.network = Network(network.widths, network.unit.name, network.replicas, torch.float64, network.device)
         self.work = Workspace(self.network, len(x))
@@ -59,17 +64,25 @@ class Probe:
         self.exact = Feedback(bp().graph(network.widths), self.network, "zeros", zeros)
         learning = [edge.target for edge in feedback.graph.edges]
         self.layers = thin(learning)
+        self.theorem = Theorem(self) if theorem else None
+
+    def anchor(self) -> None:
+        """Take the update directions of this moment as those with which later ones are compared."""
+        if self.theorem:
+            self._measure()
+            signals = self._run(self.rule)[1]
+            for i, direction in self.theorem.first.items():
+                direction.copy_(signals[i])
 
     def __call__(self) -> list[dict[str, list]]:
         """For each replica: by measured layer the mean and deviation over examples of each quantity; nan if all are undefined."""
-        for mine, theirs in ((self.network, self.source), (self.rule, self.feedback)):
-            for name, tensor in theirs.state().items():
-                mine.state()[name].copy_(tensor)
-        self.work.forward()
-        self.loss(self.work.output, self.work.y, self.work.e)
-        (delta, signal), (delta_bp, signal_bp) = self._run(self.rule), self._run(self.exact)
+        self._measure()
         known = self.work.e.norm(dim=-1) > TINY_ERROR
         results: list[dict[str, list]] = [{"layers": list(self.layers)} for _ in range(self.network.replicas)]
+        delta, signal = self._run(self.rule)
+        if self.theorem:
+            self.theorem.measure(signal, known, results)
+        delta_bp, signal_bp = self._run(self.exact)
         for i in self.layers:
             at_a, at_h = cosine(delta[i], delta_bp[i]), cosine(signal[i], signal_bp[i])
             means = angle(*((d * known.unsqueeze(-1)).mean(dim=1) for d in (delta[i], delta_bp[i])))
@@ -86,12 +99,57 @@ class Probe:
                 ):
                     result.setdefault(name, []).append(value.item())
                 result.setdefault("undefined", []).append(int((~good).sum()))
+        for result, angles in zip(results, unit_angles(self.source, self.feedback), strict=True):
+            if angles:
+                result["unit_angle"] = angles
         return results
+
+    def _measure(self) -> None:
+        """Copy the network as it is now, and run it on the batch."""
+        for mine, theirs in ((self.network, self.source), (self.rule, self.feedback)):
+            for name, tensor in theirs.state().items():
+                mine.state()[name].copy_(tensor)
+        self.work.forward()
+        self.loss(self.work.output, self.work.y, self.work.e)
 
     def _run(self, feedback: Feedback) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
         signals: dict[int, Tensor] = {}
         feedback.bind(self.work, signals)()
         return {i: self.work.delta[i].clone() for i in self.layers}, signals
+
+
+class Theorem:
+    """The quantities of Theorem 1 (Nøkland 2016, equations 11 to 14) at each measured hidden layer k, means over examples.
+
+        K        delta_h_k . h_k / |delta_h_k|, which the update lowers
+        L        delta_h_k . c_k / |delta_h_k|, with c_k = W_{k+1}^T (delta_h_{k+1} * f'(a_{k+1})); at the last layer c = W^T e
+        beta     the angle between delta_h_k and c_k in degrees; undefined while W_{k+1} is zero
+        L_share  the share of examples with L_k > 0
+        turned   the angle between delta_h_k now and when the run began: 0 where the theorem's assumption holds
+
+    c_k goes one layer up only and carries the rule's own signal; the alignment angles are with BP's signal, from the output.
+    Chapter 07_nokland_features reads them.
+    """
+
+    def __init__(self, probe: Probe) -> None:
+        self.probe, graph = probe, probe.rule.graph
+        if {edge.target for edge in graph.edges} != set(range(1, graph.depth + 1)):
+            raise DfaLibError(f"Theorem 1 needs a signal at every hidden layer, and {graph.name} leaves some out")
+        self.first = {i: torch.zeros_like(probe.work.delta[i]) for i in probe.layers}
+
+    def measure(self, signal: dict[int, Tensor], known: Tensor, results: list[dict[str, list]]) -> None:
+        """Add the quantities of this moment, just after the rule has run on the probe's batch, to each replica's results."""
+        work, network = self.probe.work, self.probe.network
+        for i in self.probe.layers:
+            above = work.delta[i + 1] if i < network.depth else work.e
+            direction, c = signal[i], torch.bmm(above, network.weights[i + 1])
+            norm = direction.norm(dim=-1)
+            k, l = ((direction * v).sum(dim=-1) / norm for v in (work.h[i], c))
+            beta, turned = angle(direction, c), angle(direction, self.first[i])
+            for replica, result in enumerate(results):
+                good = known[replica] & (norm[replica] > 0)
+                for name, value in (("K", k), ("L", l), ("beta", beta), ("turned", turned), ("L_share", (l > 0).double())):
+                    result.setdefault(name, []).append(value[replica][good & value[replica].isfinite()].mean().item())
 
 
 def weight_angles(network: Network, feedback: Feedback) -> list[dict[int, float]]:
@@ -105,6 +163,24 @@ def weight_angles(network: Network, feedback: Feedback) -> list[dict[int, float]
             for replica, value in enumerate(angle(matrix.double().flatten(1), weight.double().flatten(1)).tolist()):
                 results[replica][edge.target] = value
     return results
+
+
+def unit_angles(network: Network, feedback: Feedback) -> list[dict[int, list[float]]]:
+    """For each replica, `UNIT_QUANTILES` over the units j of the last hidden layer L of the angle in degrees between unit j's
+    outgoing weights W_{L+1}[:, j] and its feedback weights B_L[j, :], both of n_out numbers; {L: quantiles}, or {} where that
+    layer does not read e through a stored matrix. Units without a direction are left out.
+
+    Only the last hidden layer: it is the one that every rule here with random feedback connects to e, and a record stays small.
+    Chapter 04_feedback_alignment shows them.
+    """
+    layer = network.depth
+    edge = feedback.graph.edge(layer)
+    if edge is None or edge.source != "error" or not edge.carrier.stored or edge.carrier.signed:
+        return [{} for _ in range(network.replicas)]
+    matrix, weight = feedback.matrix(layer), network.weights[layer + 1]
+    angles = angle(matrix.double().transpose(1, 2), weight.double().transpose(1, 2))
+    levels = torch.tensor(UNIT_QUANTILES, dtype=torch.float64, device=angles.device)
+    return [{layer: torch.nanquantile(of_replica, levels).tolist()} for of_replica in angles]
 
 
 def thin(layers: Sequence[int]) -> list[int]:

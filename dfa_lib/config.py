@@ -70,6 +70,10 @@ class Config:
     adversarial: float = 0.0  #: size of the fast-sign perturbation; the step trains on the perturbed batch only
     frozen: tuple[int, ...] = ()  #: layers that keep their initial weights (L + 1 is the output layer)
     alignment: int = 0  #: training examples on which alignment is measured at each evaluation; 0: not measured
+    theorem: bool = False  #: with alignment: also the quantities of Nøkland's Theorem 1 (`alignment.Theorem`)
+    features: int = 0  #: training examples from which each layer's features are judged at the end (`features.judge`)
+    tsne: int = 0  #: test examples whose features are laid out in the plane at the end (`features.layout`)
+    after: Config | None = None  #: the stage before: start from the weights with which that run, of the same seed, ends
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -87,7 +91,7 @@ class Config:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise DfaLibError(f"{name} must be at least 1; got {value}")
-        for name in ("validation", "adversarial", "alignment"):
+        for name in ("validation", "adversarial", "alignment", "features", "tsne"):
             if not getattr(self, name) >= 0:
                 raise DfaLibError(f"{name} must be at least 0; got {getattr(self, name)}")
         for name in ("dropout_input", "dropout"):
@@ -95,6 +99,10 @@ class Config:
                 raise DfaLibError(f"{name} is a probability below 1; got {getattr(self, name)}")
         if any(not 1 <= layer <= len(self.hidden) + 1 for layer in self.frozen):
             raise DfaLibError(f"frozen layers are 1..{len(self.hidden) + 1}; got {self.frozen}")
+        if self.theorem and not self.alignment:
+            raise DfaLibError("theorem is measured with alignment; give the number of examples, as in alignment=500")
+        if self.after and self.after.hidden != self.hidden:
+            raise DfaLibError(f"the stage before has hidden layers {self.after.hidden}, this one {self.hidden}; weights cannot go over")
 
     def graph(self, n_in: int, n_out: int) -> FeedbackGraph:
         """The rule's feedback graph on this network."""
@@ -110,6 +118,8 @@ class Config:
         changed = {name: value for name, value in self.as_dict().items() if value != default[name]}
         if "optimizer" in changed:
             changed["optimizer"] = {k: v for k, v in changed["optimizer"].items() if v != default["optimizer"][k]}
+        if self.after:
+            changed["after"] = self.after.changed()
         return changed
 
     @classmethod
@@ -122,6 +132,8 @@ class Config:
         if "optimizer" in values:
             _known(Optimizer, "optimizer field", values["optimizer"])
             values["optimizer"] = Optimizer(**values["optimizer"])
+        if values.get("after"):
+            values["after"] = cls.from_dict(values["after"])
         return cls(**values)
 
 
@@ -135,6 +147,8 @@ def _known(kind: type, what: str, values: dict) -> None:
 def _plain(value: object) -> object:
     if isinstance(value, Rule):
         return {"name": value.name, "options": dict(value.options)}
+    if isinstance(value, Config):
+        return value.as_dict()
     if dataclasses.is_dataclass(value):
         return dataclasses.asdict(value)
     return list(value) if isinstance(value, tuple) else value

@@ -74,8 +74,11 @@ DISTRIBUTIONS: dict[str, Callable[..., Tensor]] = {
 def distribution(spec: str) -> Callable[[tuple[int, int], int, int, torch.Generator], Tensor]:
     """The sampler behind a name such as "uniform-from" or "normal(0.1)": draw(shape, n_from, n_to, generator) in float64.
 
-    Raises `DfaLibError` for an unknown name or a wrong number of arguments.
+    "-uniform-to" draws the same numbers with the opposite signs. Raises `DfaLibError` for an unknown name or a wrong number of arguments.
     """
+    if spec.startswith("-"):
+        opposite = distribution(spec[1:])
+        return lambda shape, n_from, n_to, g: -opposite(shape, n_from, n_to, g)
     match = re.fullmatch(r"([a-z0-9-]+)(?:\(([-+.\de, ]+)\))?", spec)
     name = match[1] if match else spec
     if name not in DISTRIBUTIONS:

@@ -87,6 +87,8 @@ def load(experiment: Experiment | str, profile: str = "recorded", directory: str
     them, when there are none.
     """
     experiment = get(experiment) if isinstance(experiment, str) else experiment
+    if profile != "recorded":
+        experiment.profile(profile)
     for name, results in recorded(experiment, directory).items():
         complete = {record.variant for record in results.records} == set(experiment.configs(name))
         if complete and profile in ("recorded", name):
@@ -118,7 +120,8 @@ def recorded(experiment: Experiment | str, directory: str | Path | None = None) 
 def stale(experiment: Experiment, found: Sequence[Record]) -> tuple[Record, ...]:
     """The records that match no current configuration of the experiment: the code has moved on since they were made."""
     configs = [config for profile in experiment.profiles for config in experiment.configs(profile).values()]
-    return tuple(record for record in found if not any(_same(config, record) for config in configs))
+    current = {content_hash(config, seed): config for config in configs for seed in {record.seed for record in found}}
+    return tuple(record for record in found if record.hash not in current or not _same(current[record.hash], record))
 
 
 def _same(config: Config, record: Record) -> bool:

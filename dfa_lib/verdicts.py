@@ -1,16 +1,46 @@
-"""From records to numbers with an interval: what a comparison over seeds shows."""
+"""Claims as data, and what the records say of them: reproduced, partly, contradicted, or not run here.
+
+A `Claim` holds what a paper says, where, and a test that says what is compared. It stands beside the experiment that it is
+about and is declared before the run. `verdict(claim, Evidence())` comes from records alone:
+
+    reproduced    the whole 95 % interval over seeds lies where the claim puts it
+    contradicted  the whole interval lies outside
+    partly        neither; or only some parts of the claim hold
+    not run here  no records, too few seeds (a test names the smallest number), or a value that is not finite
+
+A metric is the name of a final figure of a record ("test_error_pct") or a function from a record to a number, whose docstring
+says what it is. Chapter 17_scorecard gathers the verdicts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import DfaLibError
+
+if TYPE_CHECKING:
+    from .records import Record
+    from .sweep import Results
+
+REPRODUCED, PARTLY, CONTRADICTED, NOT_RUN = "reproduced", "partly", "contradicted", "not run here"
+#: Below this an interval over seeds says next to nothing: with two, Student's factor is 12.7. A test may ask for more.
+MIN_SEEDS = 3
+#: The smallest positive number: the bound of 'more than zero'.
+ABOVE_ZERO = math.nextafter(0.0, 1.0)
+
+Metric = str | Callable[["Record"], float | None]
+
+
+# --- intervals -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its 95 % confidence interval, and the number of seeds on its smaller side."""
+    """An estimate with its 95 % confidence interval, and the number of seeds on its smallest side."""
 
     mean: float
     low: float
@@ -21,12 +51,242 @@ class Interval:
         return f"{self.mean:{spec}} [{self.low:{spec}}, {self.high:{spec}}]"
 
 
-def difference(a: Sequence[float], b: Sequence[float]) -> Interval:
-    """mean(a) - mean(b) over seeds, with Welch's 95 % interval. Raises `DfaLibError` for fewer than two seeds on a side."""
+def combination(samples: Sequence[Sequence[float]], weights: Sequence[float]) -> Interval:
+    """sum of weight * mean(sample) over independent samples, with Welch's 95 % interval.
+
+    Raises `DfaLibError` for fewer than two seeds in a sample.
+    """
     from scipy import stats
 
-    if min(len(a), len(b)) < 2:
-        raise DfaLibError(f"an interval needs at least two seeds on each side; got {len(a)} and {len(b)}")
-    test = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
-    mean = sum(a) / len(a) - sum(b) / len(b)
-    return Interval(mean, float(test.low), float(test.high), min(len(a), len(b)))
+    if min(map(len, samples)) < 2:
+        raise DfaLibError(f"an interval needs at least two seeds on each side; got {' and '.join(str(len(s)) for s in samples)}")
+    means = [sum(sample) / len(sample) for sample in samples]
+    squares = [sum((v - m) ** 2 for v in s) for s, m in zip(samples, means, strict=True)]
+    parts = [w * w * q / (len(s) - 1) / len(s) for s, q, w in zip(samples, squares, weights, strict=True)]
+    mean, variance = sum(w * m for w, m in zip(weights, means, strict=True)), sum(parts)
+    if variance == 0:
+        return Interval(mean, mean, mean, min(map(len, samples)))
+    freedom = variance**2 / sum(p * p / (len(s) - 1) for p, s in zip(parts, samples, strict=True))
+    half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(variance)
+    return Interval(mean, mean - half, mean + half, min(map(len, samples)))
+
+
+def difference(a: Sequence[float], b: Sequence[float]) -> Interval:
+    """mean(a) - mean(b) over seeds, with Welch's 95 % interval. Raises `DfaLibError` for fewer than two seeds on a side."""
+    return combination([a, b], [1.0, -1.0])
+
+
+def share(count: int, n: int) -> Interval:
+    """count of n, with Wilson's 95 % interval."""
+    from scipy import stats
+
+    interval = stats.binomtest(count, n).proportion_ci(0.95, method="wilson")
+    return Interval(count / n, float(interval.low), float(interval.high), n)
+
+
+# --- what a claim compares -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The sum over variants of weight * mean(metric) lies between `low` and `high`, both included."""
+
+    experiment: str
+    metric: Metric
+    weights: Mapping[str, float]
+    low: float = -math.inf
+    high: float = math.inf
+    seeds: int = MIN_SEEDS
+
+
+@dataclass(frozen=True)
+class Share:
+    """Of a variant's seeds, a share between `least` and `most` has a metric between `low` and `high`, all included."""
+
+    experiment: str
+    variant: str
+    metric: Metric
+    low: float = -math.inf
+    high: float = math.inf
+    least: float = 0.0
+    most: float = 1.0
+    seeds: int = MIN_SEEDS + 1  #: of three that all agree, Wilson's interval still holds one half
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Every part holds; or, where `every` is off, at least one."""
+
+    parts: tuple[Test, ...]
+    every: bool = True
+
+
+Test = Contrast | Share | Parts
+
+
+def value(experiment: str, metric: Metric, variant: str, low: float = -math.inf, high: float = math.inf) -> Contrast:
+    """A variant's metric lies between two bounds."""
+    return Contrast(experiment, metric, {variant: 1.0}, low, high)
+
+
+def near(experiment: str, metric: Metric, variant: str, number: float, within: float) -> Contrast:
+    """A variant's metric lies within a tolerance of the paper's number."""
+    return value(experiment, metric, variant, round(number - within, 9), round(number + within, 9))
+
+
+def gap(experiment: str, metric: Metric, variant: str, base: str, low: float = -math.inf, high: float = math.inf) -> Contrast:
+    """A variant's metric minus another's lies between two bounds."""
+    return Contrast(experiment, metric, {variant: 1.0, base: -1.0}, low, high)
+
+
+def order(experiment: str, metric: Metric, variants: Sequence[str]) -> Parts:
+    """The metric rises from each variant to the next."""
+    pairs = zip(variants[1:], variants, strict=False)
+    return every(*(gap(experiment, metric, above, below, low=ABOVE_ZERO) for above, below in pairs))
+
+
+def every(*parts: Test) -> Parts:
+    """All parts hold."""
+    return Parts(parts)
+
+
+def some(*parts: Test) -> Parts:
+    """At least one part holds."""
+    return Parts(parts, every=False)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a paper says, where, and what would show it. `id` is unique in the book: "N1/7x240/FA"."""
+
+    id: str
+    text: str
+    source: str  #: bibliography key and place, as in an experiment
+    test: Test
+
+
+# --- verdicts ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome, the effect with its interval (none for a claim in parts), the seeds, the budget, and what it rests on."""
+
+    outcome: str
+    basis: str
+    effect: Interval | None = None
+    n: int = 0
+    budget: str = ""
+    parts: tuple[Verdict, ...] = ()
+    claim: Claim | None = None
+
+
+@dataclass
+class Evidence:
+    """Records for many claims, read once. With profile "recorded", each question gets the largest budget that has the seeds."""
+
+    profile: str = "recorded"
+    directory: str | Path | None = None
+    _read: dict[str, dict[str, Results]] = field(default_factory=dict, repr=False)
+
+    def find(self, experiment: str, variants: Collection[str], seeds: int = 1) -> Results | None:
+        """The records of these variants alone; under "recorded" the largest budget that has `seeds` of each, else the largest
+        that has any of each. None where some variant has none."""
+        from . import sweep
+
+        if experiment not in self._read:
+            self._read[experiment] = sweep.recorded(experiment, self.directory)
+        best = None
+        for profile, results in self._read[experiment].items():
+            records = tuple(r for r in results.records if r.variant in variants)
+            fewest = min(sum(r.variant == variant for r in records) for variant in variants)
+            if fewest and self.profile in ("recorded", profile):
+                found = replace(results, records=records)
+                if fewest >= seeds:
+                    return found
+                best = best or found
+        return best
+
+
+def verdict(claim: Claim, evidence: Evidence) -> Verdict:
+    """What the records say of a claim."""
+    return replace(_judge(claim.test, evidence), claim=claim)
+
+
+def _judge(test: Test, evidence: Evidence) -> Verdict:
+    if isinstance(test, Parts):
+        return _compose(test, [_judge(part, evidence) for part in test.parts])
+    variants = [test.variant] if isinstance(test, Share) else list(test.weights)
+    results = evidence.find(test.experiment, variants, test.seeds)
+    if results is None:
+        return Verdict(NOT_RUN, f"no records of {' and '.join(variants)} in {test.experiment}")
+    samples = [[measure(record, test.metric) for record in results.of(variant)] for variant in variants]
+    n, budget, what = min(map(len, samples)), results.provenance(), describe(test.metric)
+    if n < test.seeds:
+        return Verdict(NOT_RUN, f"{what} of {' and '.join(variants)}: {n} seed(s), and a verdict needs {test.seeds}", None, n, budget)
+    if lost := sum(v is None or not math.isfinite(v) for sample in samples for v in sample):
+        return Verdict(NOT_RUN, f"{what} of {' and '.join(variants)} is not finite in {lost} run(s)", None, n, budget)
+    if isinstance(test, Share):
+        effect = share(sum(test.low <= v <= test.high for v in samples[0]), n)
+        low, high = test.least, test.most
+        claimed = _range(low or -math.inf, math.inf if high == 1 else high)
+        said = f"share of seeds of {test.variant} with {what} {_range(test.low, test.high)}: {effect:.2f}"
+    else:
+        effect = combination(samples, list(test.weights.values()))
+        low, high, claimed = test.low, test.high, _range(test.low, test.high)
+        said = f"{what} of {_sum(test.weights)}: {effect:.3g}"
+    inside, outside = low <= effect.low and effect.high <= high, effect.low > high or effect.high < low
+    outcome = REPRODUCED if inside else CONTRADICTED if outside else PARTLY
+    return Verdict(outcome, f"{said}, n = {n}; claimed {claimed}", effect, n, budget)
+
+
+def _compose(test: Parts, parts: list[Verdict]) -> Verdict:
+    outcomes = {part.outcome for part in parts}
+    if not test.every and REPRODUCED in outcomes:
+        outcome = REPRODUCED
+    elif NOT_RUN in outcomes:
+        outcome = NOT_RUN
+    else:
+        outcome = outcomes.pop() if len(outcomes) == 1 else PARTLY
+    budgets = list(dict.fromkeys(part.budget for part in parts if part.budget))
+    basis = "; ".join(f"({k}) {part.outcome}: {part.basis}" for k, part in enumerate(parts, 1))
+    return Verdict(outcome, basis, None, min(part.n for part in parts), "; ".join(budgets), tuple(parts))
+
+
+def measure(record: Record, metric: Metric) -> float | None:
+    """A metric of one record. Raises `DfaLibError` when the record has no final figure of that name."""
+    if callable(metric):
+        return metric(record)
+    if metric not in record.final:
+        raise DfaLibError(f"{record.experiment}/{record.hash}: no final figure {metric!r} (has: {', '.join(sorted(record.final))})")
+    return record.final[metric]
+
+
+def describe(metric: Metric) -> str:
+    """What a metric is, in words: the first line of its docstring, or its name."""
+    if callable(metric):
+        return (metric.__doc__ or metric.__name__).strip().splitlines()[0].rstrip(".")
+    return metric.replace("_pct", " (%)").replace("_", " ")
+
+
+def _sum(weights: Mapping[str, float]) -> str:
+    terms = [("minus " if w < 0 else "plus ") + ("" if abs(w) == 1 else f"{abs(w):g} times ") + name for name, w in weights.items()]
+    return " ".join(terms).removeprefix("plus ")
+
+
+def _range(low: float, high: float) -> str:
+    if math.isinf(low):
+        return f"at most {high:g}"
+    if low == ABOVE_ZERO:
+        return "above 0"
+    return f"at least {low:g}" if math.isinf(high) else f"{low:g} to {high:g}"
+
+
+def table(claims: Iterable[Claim], evidence: Evidence):
+    """One row a claim, as a DataFrame: what is claimed, the verdict, the effect, the seeds, the budget, and what it rests on."""
+    import pandas as pd
+
+    found = [verdict(claim, evidence) for claim in claims]
+    rows = [{"claim": v.claim.id, "says": v.claim.text, "verdict": v.outcome, "effect [95 %]": "" if v.effect is None else f"{v.effect:.3g}",
+             "n": v.n, "rests on": v.basis, "budget": v.budget} for v in found]  # fmt: skip
+    return pd.DataFrame(rows).set_index("claim").rename_axis(None)

@@ -245,8 +245,8 @@ def test_nothing_is_measured_where_every_example_is_fitted():
 
 @pytest.mark.parametrize(
     "rule, layers",
-    [(fa(), {1, 2, 3}), (dfa(), {3}), (bp(), set()), (fp(1), {2}), (bdfa(2), {1, 3}), (bdfa(2, boundary="W^T"), {3}), (frsf(), set()),
-     (drtp(), set())],
+    [(fa(), {1, 2, 3}), (dfa(), {3}), (bp(), set()), (fp(1), {2}), (bdfa(2), {1, 3}), (bdfa(2, boundary="W^T"), {3}),
+     (frsf(), set()), (drtp(), set())],
     ids=str,
 )  # fmt: skip
 def test_weight_angles_where_a_matrix_stands_for_the_layer_above(rule, layers):

@@ -17,7 +17,8 @@ FULL = Config(
     data="digits-5k", hidden=(20, 20, 10), activation="relu", loss="squared-error", rule=bdfa(2, boundary="W^T", gate=False),
     init="normal(0.1)", feedback="uniform(0.5)", optimizer=Optimizer("rmsprop", lr=1e-4, decay=0.9), batch=32, reduction="sum",
     steps=700, evaluate_every=50, stop_train_error=0.5, validation=500, dropout_input=0.1, dropout=0.5, adversarial=0.08,
-    frozen=(1, 4), alignment=100, dtype="float64",
+    frozen=(1, 4), alignment=100, theorem=True, features=300, tsne=50, dtype="float64",
+    after=Config(hidden=(20, 20, 10), rule=fp(1), optimizer=Optimizer("adam", lr=0.1), frozen=(1,), epochs=2),
 )  # fmt: skip
 
 # Built in the test, not by st.builds: the type checker of conftest.py draws random items, which hypothesis forbids in a strategy.
@@ -71,21 +72,24 @@ def test_every_field_changes_the_identity():
     default, seen = Config(epochs=1), set()
     for field in dataclasses.fields(Config):
         value = getattr(FULL, field.name)
-        other = dataclasses.replace(default, steps=7, epochs=None) if field.name in ("steps", "epochs") else None
-        seen.add(content_hash(other or dataclasses.replace(default, **{field.name: value}), 0))
-    assert len(seen) == len(dataclasses.fields(Config)) - 1  # a budget is in steps or in epochs
+        needs = {"steps": {"epochs": None}, "epochs": {"epochs": 9}, "theorem": {"alignment": 9}, "after": {"hidden": FULL.hidden}}
+        changes = {field.name: value} | needs.get(field.name, {})
+        seen.add(content_hash(dataclasses.replace(default, **changes), 0))
+    assert len(seen) == len(dataclasses.fields(Config))
     assert content_hash(default, 0) not in seen
     assert content_hash(default, 0) != content_hash(default, 1)
 
 
 def test_equal_configurations_have_equal_identities():
     assert content_hash(dataclasses.replace(FULL), 1) == content_hash(FULL, 1)
-    assert content_hash(dataclasses.replace(BASE, rule=dfa(gate=True)), 1) == content_hash(dataclasses.replace(BASE, rule=dfa()), 1)
+    one, other = (dataclasses.replace(BASE, rule=rule) for rule in (dfa(gate=True), dfa()))
+    assert content_hash(one, 1) == content_hash(other, 1)
 
 
 def test_differences_between_two_configurations():
     other = dataclasses.replace(BASE, rule=dfa(), batch=10)
-    assert differences(BASE, other) == {"rule": ({"name": "bp", "options": {}}, {"name": "dfa", "options": {}}), "batch": (64, 10)}
+    rules = ({"name": "bp", "options": {}}, {"name": "dfa", "options": {}})
+    assert differences(BASE, other) == {"rule": rules, "batch": (64, 10)}
     assert differences(BASE, BASE) == {}
 
 
@@ -121,6 +125,9 @@ def test_configuration_is_a_value():
         ({"dropout_input": -0.1}, ["dropout_input", "-0.1"]),
         ({"frozen": (0,)}, ["frozen", "1..8", "(0,)"]),
         ({"frozen": (9,)}, ["frozen", "1..8", "(9,)"]),
+        ({"features": -1}, ["features", "at least 0", "-1"]),
+        ({"theorem": True}, ["theorem", "alignment=500"]),
+        ({"after": Config(hidden=(8,), epochs=1)}, ["stage before", "(8,)", "240"]),
     ],
     ids=str,
 )

@@ -214,7 +214,8 @@ def test_unknown_addition_to_an_initialisation_is_refused():
 
 
 def test_streams_of_one_seed_are_independent():
-    first = {name: torch.rand(3, generator=generator(0, name)).tolist() for name in ("init", "feedback", "dropout", "order/0", "order/1")}
+    names = ("init", "feedback", "dropout", "order/0", "order/1")
+    first = {name: torch.rand(3, generator=generator(0, name)).tolist() for name in names}
     assert len({tuple(v) for v in first.values()}) == 5
     assert torch.rand(3, generator=generator(0, "init")).tolist() == first["init"]
     assert torch.rand(3, generator=generator(1, "init")).tolist() != first["init"]
