@@ -17,7 +17,8 @@ from dfa_lib.records import read, read_all
 
 ROOT = Path(__file__).resolve().parents[1]
 CASES = [(name, profile) for name, experiment in EXPERIMENTS.items() for profile in experiment.profiles]
-RECORDS = sorted(path for path in (ROOT / "results").glob("*/*.json") if not path.parent.name.startswith("."))
+#: `results/bench/` holds measurements of time, which are no runs of an experiment (tests/test_bench.py reads them).
+RECORDS = sorted(path for path in (ROOT / "results").glob("*/*.json") if path.parent.name not in (".checkpoints", "bench"))
 BASE = Config(data="digits-5k", hidden=(16,), steps=40)
 TINY = Experiment(
     "tiny", "A tiny one", "nokland2016, Table 1", {"BP": BASE, "DFA": replace(BASE, rule=dfa())},
