@@ -1,4 +1,4 @@
-"""The command line: dfa-lib list | show | run | status | data. Nothing imports this module."""
+"""The command line: dfa-lib list | show | run | status | data | bench. Nothing imports this module."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 UsageProblem = typer.BadParameter.__mro__[2]
 #: Where nobody looks, a line is one line: no wrapping at 80 columns.
 console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 1000)
+
+#: Columns of words.
+LEFT = ("variant", "outcome", "network", "optimizer", "contender", "rule", "how")
 
 ExperimentName = Annotated[str, typer.Argument(help="an experiment's name; `dfa-lib list` has them")]
 
@@ -113,6 +116,31 @@ def data(
     console.print(table)
 
 
+@app.command()
+def bench(
+    study: Annotated[str, typer.Option(help="steps, depth, workers or replicas")] = "steps",
+    network: Annotated[list[str] | None, typer.Option(help="of steps; may be repeated; default: all")] = None,
+    optimizer: Annotated[list[str] | None, typer.Option(help="of steps and replicas; may be repeated; default: sgd and rmsprop")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="threads of this process")] = 1,
+    rounds: Annotated[int | None, typer.Option(min=2, help="how often everything is measured; default: the study's")] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    json: Annotated[str | None, typer.Option(help="write the report to this file, with the machine's description")] = None,
+) -> None:
+    """Time training steps on this machine against torch's autograd and against their own matrix products, ratios first."""
+    from . import bench as timing
+
+    if json:
+        timing.check(json)
+    chosen = {"networks": network or None, "optimizers": optimizer or ["sgd", "rmsprop"]}
+    with console.status("") as spinner:
+        told = (lambda what: spinner.update(f"timing {what}")) if console.is_terminal else lambda what: None
+        report = timing.measure(study, **chosen, threads=threads, rounds=rounds, device=device, told=told)
+    if json:
+        timing.write(report, json)
+    console.print(report.provenance())
+    _print_frame(timing.summary(report))
+
+
 class _Progress:
     """A bar with the time left on a terminal, a plain line for each finished run elsewhere. Runs weigh what they cost."""
 
@@ -145,10 +173,13 @@ def _table(*columns: str) -> Table:
 
 def _print_summary(results) -> None:
     console.print(results.provenance())
+    _print_frame(results.summary())
+
+
+def _print_frame(frame) -> None:
     table = _table()
-    frame = results.summary()
     for name in frame.columns:
-        table.add_column(name, justify="left" if name in ("variant", "outcome") else "right")
+        table.add_column(name, justify="left" if name in LEFT else "right")
     for row in frame.itertuples(index=False):
         table.add_row(*(_cell(value) for value in row))
     console.print(table)

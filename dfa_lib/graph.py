@@ -87,6 +87,7 @@ class Cost:
     forward_macs: int  #: per batch
     feedback_macs: int  #: per batch, deltas of the hidden layers
     gradient_macs: int  #: per batch, weight gradients of the layers that learn
+    critical_macs: int  #: on the longest chain where every layer has a worker of its own (see `FeedbackGraph.cost`)
     parameters: int  #: forward weights and biases
     feedback_numbers: int  #: numbers in the feedback matrices that must be stored
     activations: int  #: hidden activations kept for the update, per batch
@@ -176,16 +177,22 @@ class FeedbackGraph:
         return len(self.levels())
 
     def cost(self, batch: int) -> Cost:
-        """What one step on a batch of `batch` examples asks for."""
+        """What one step on a batch of `batch` examples asks for.
+
+        With a worker for each layer, the forward pass still goes one layer after another and the feedback one level after
+        another, each level as long as its largest edge; all weight gradients are then taken at once. That is `critical_macs`.
+        """
         widths, learning = self.widths, {edge.target for edge in self.edges} | {self.depth + 1}
         weights = [widths[i] * widths[i - 1] for i in range(1, len(widths))]
         through = [self.width(edge.source) * widths[edge.target] for edge in self.edges]
+        chain = sum(max(self.width(edge.source) * widths[edge.target] for edge in level) for level in self.levels())
         return Cost(
             sequential_steps=self.sequential_steps(),
             products=sum(len(level) for level in self.products()),
             forward_macs=batch * sum(weights),
             feedback_macs=batch * sum(through),
             gradient_macs=batch * sum(weights[i - 1] for i in learning),
+            critical_macs=batch * (sum(weights) + chain + max(weights[i - 1] for i in learning)),
             parameters=sum(weights) + sum(widths[1:]),
             feedback_numbers=sum(n for n, edge in zip(through, self.edges, strict=True) if edge.carrier.stored),
             activations=batch * sum(widths[1:-1]),

@@ -339,3 +339,41 @@ def test_graphs_and_configurations_need_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    "rule, chain",
+    [
+        (bp(), 10 + 15),  # h2 <- e through W_3^T (2 x 5), then h1 <- h2 through W_2^T (5 x 3)
+        (fa(), 10 + 15),
+        (dfa(), 10),  # B_1 (2 x 3) and B_2 (2 x 5) at once
+        (ifa(), 6 + 15),  # h1 <- e through B_1, then h2 <- h1 through W_2
+        (fp(1), 10 + 15),
+        (fp(1, lower="error"), 10),
+        (bdfa(2), 10),
+    ],
+    ids=str,
+)
+def test_longest_chain_counted_by_hand(rule, chain):
+    """Forward 12 + 15 + 10, the feedback's levels, and the largest of the three gradients, 5 x 3."""
+    assert rule.graph((4, 3, 5, 2)).cost(batch=1).critical_macs == 37 + chain + 15
+
+
+def test_longest_chain_without_hidden_layers_that_learn():
+    assert shallow().graph((4, 3, 5, 2)).cost(batch=10).critical_macs == 10 * (37 + 10)
+    assert dfa().graph((4, 3)).cost(batch=1).critical_macs == 12 + 12
+
+
+def test_longest_chain_is_never_longer_than_the_whole_step():
+    for rule in VARIANTS:
+        cost = rule.graph(ODD).cost(batch=3)
+        assert cost.forward_macs < cost.critical_macs <= cost.macs
+
+
+def test_direct_feedback_with_unlimited_workers_is_at_most_twice_as_fast_as_bp():
+    """Equal widths: both pass forward layer by layer, and only BP comes back so. Amdahl's bound, from the graph alone."""
+    ratios = []
+    for depth in (2, 10, 100, 1000):
+        of_bp, of_dfa = (rule.graph((5, *[5] * depth, 5)).cost(1).critical_macs for rule in (bp(), dfa()))
+        ratios.append(of_bp / of_dfa)
+    assert ratios == sorted(ratios) and 1.99 < ratios[-1] < 2
