@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -50,7 +51,7 @@ def integrals(C: ndarray, tilted: int | None = None) -> tuple[ndarray, ndarray, 
 
     The indices k and l of g' run over the first `tilted` variables (all by default). All three come from one remark:
     g'(z_k) is a Gaussian factor, so averaging with it is averaging over another Gaussian (`tilt`). Chapter
-    05_student_teacher, equations tilt, i2, i3, i4.
+    05_student_teacher, equations st-tilt to st-i4.
     """
     n = C.shape[-1]
     K = n if tilted is None else tilted
@@ -126,7 +127,7 @@ class StudentTeacher:
     v: float | tuple[float, ...] = 0.1  #: the student's second layer at the start
     teacher: tuple[float, ...] | None = None  #: v*, the teacher's second layer; None: ones
     feedback: str | tuple[float, ...] = "normal"  #: F: "normal", "signs" (+1 or -1 with equal chance), or the vector itself
-    evaluations: int = 40
+    evaluations: int = 36  #: as many as fit a record
     spacing: str = "linear"  #: of the evaluations in alpha: "linear" or "log" (from one step on)
 
     def __post_init__(self) -> None:
@@ -150,7 +151,7 @@ class StudentTeacher:
         if isinstance(self.R, tuple) and np.shape(self.R) != (self.K, self.M):
             raise DfaLibError(f"R needs K = {self.K} rows of M = {self.M} numbers; got shape {np.shape(self.R)}")
         if self.R is not None and np.linalg.eigvalsh(self.overlaps())[0] < -1e-12:
-            raise DfaLibError(f"no weights have these overlaps: [[Q, R], [R^T, T]] has a negative eigenvalue for Q={self.Q}, R={self.R}")
+            raise DfaLibError(f"no weights have these overlaps: R is too large for Q and T; got Q={self.Q}, R={self.R}")
 
     @property
     def v_star(self) -> ndarray:
@@ -244,7 +245,7 @@ class Order:
 
     @property
     def error(self) -> ndarray | float:
-        """The generalisation error <e^2> / 2 in closed form, (...). Chapter 05_student_teacher, equation eg."""
+        """The generalisation error <e^2> / 2 in closed form, (...). Chapter 05_student_teacher, equation st-error."""
         c = self.coefficients()
         return 0.5 * np.einsum("...i,...ij,...j->...", c, UNITS[self.config.unit].products(self.covariance()), c)
 
@@ -267,7 +268,8 @@ class Order:
         error = np.maximum(self.error, np.finfo(float).tiny)
         below = error < level
         after = np.maximum(below.argmax(axis=-1), 1)[..., None]
-        (high, low), (early, late) = ([np.take_along_axis(x, after - d, -1)[..., 0] for d in (1, 0)] for x in (error, self.alpha))
+        pairs = ([np.take_along_axis(x, after - back, -1)[..., 0] for back in (1, 0)] for x in (error, self.alpha))
+        (high, low), (early, late) = pairs
         with np.errstate(divide="ignore", invalid="ignore"):
             found = early + (late - early) * np.clip(np.log(high / level) / np.log(high / low), 0, 1)
         return np.where(below.any(axis=-1), found, np.inf)
@@ -366,7 +368,7 @@ def integrate(start: Order, alpha: ndarray, rtol: float = 1e-8, atol: float = 1e
     return unpack(track, times, np.broadcast_to(start.F[..., None, :], (*lead, len(alpha), K)))
 
 
-def alphas(last: float, first: float = 0.1, count: int = 100) -> ndarray:
+def alphas(last: float | int, first: float | int = 0.1, count: int = 100) -> ndarray:
     """0, and then `count` times spaced geometrically up to `last`."""
     return np.append(0.0, np.geomspace(first, last, count))
 
@@ -380,8 +382,8 @@ def pieces(simulated: Order, broken: float = 0.1) -> list[Order]:
     spread = simulated.R.std(axis=-1).max(axis=-1)
     again, end = int((spread > broken).argmax()) or len(spread) - 1, float(simulated.alpha[-1])
     since = float(simulated.alpha[again])
-    first = integrate(simulated[0], alphas(since))
-    return [first, integrate(simulated[again], np.geomspace(since, end, 100))] if since < end else [first]
+    first = integrate(simulated[0], alphas(since, count=60))
+    return [first, integrate(simulated[again], np.geomspace(since, end, 60))] if since < end else [first]
 
 
 def first_phase(config: StudentTeacher) -> tuple[float, float]:
@@ -414,7 +416,7 @@ def simulate(config: StudentTeacher, seeds: Sequence[int], block: int = BLOCK) -
     return simulate_all({"": config}, seeds, block)[""]
 
 
-def simulate_all(configs: Mapping[str, StudentTeacher], seeds: Sequence[int], block: int = BLOCK) -> dict[str, Order]:
+def simulate_all(configs: Mapping[object, StudentTeacher], seeds: Sequence[int], block: int = BLOCK) -> dict[object, Order]:
     """`simulate` for several configurations at once, which differ in rule, rates, start or feedback: a seed's inputs serve all.
 
     The weights, (configs, seeds, K, N), are brought up to date once in `block` steps; in between, a step corrects the fields
@@ -458,7 +460,7 @@ def simulate_all(configs: Mapping[str, StudentTeacher], seeds: Sequence[int], bl
 
 
 def _weights(config: StudentTeacher, seeds: Sequence[int]) -> tuple[ndarray, ndarray, ndarray, ndarray]:
-    """First layers of student and teacher, second layer and feedback of each seed: (seeds, K, N), (seeds, M, N), (seeds, K) twice."""
+    """First layers of student and teacher, second layer, feedback: (seeds, K, N), (seeds, M, N), (seeds, K) twice."""
     drawn = [_draw(config, seed) for seed in seeds]
     W, teacher, v, F = (np.stack(part) for part in zip(*drawn, strict=True))
     return W, teacher, v, F
@@ -534,7 +536,7 @@ class DeepLinear:
 
 @dataclass(frozen=True)
 class Alignment:
-    """A run of a deep linear network. Columns of the tables are layers 2..L+1 (angle, condition) or hidden layers 1..L (gradient).
+    """A run of a deep linear network. Columns are layers 2..L+1 (angle, condition) or hidden layers 1..L (gradient).
 
     With B_i the feedback into layer i and B_{L+1} = 1, W_i = B_i A_i B_{i-1}^T at every step, and W_1 = B_1 A_1.
     """
@@ -569,7 +571,7 @@ def deep_linear(config: DeepLinear, seed: int, evaluations: int = 40) -> Alignme
             for i in range(L + 1):
                 W[i] = W[i] - config.lr * B[i] @ (e @ below[i].T)
             if not all(np.isfinite(weight).all() for weight in W):
-                raise DfaLibError(f"the weights ran away by step {step}: take a smaller lr, or hidden layers wider than the output")
+                raise DfaLibError(f"the weights ran away by step {step}: take a smaller lr, or wider hidden layers")
             if step in marks:
                 seen.append((step, *_look(W, B, teacher)))
     columns = [np.array(column) for column in zip(*seen, strict=True)]
@@ -601,13 +603,17 @@ def _angle(one: ndarray, other: ndarray) -> float:
     return float(np.degrees(np.arccos(np.clip((one * other).sum() / norm, -1, 1)))) if norm > 0 else float("nan")
 
 
-def gram_condition(n_out: int, width: int) -> float:
-    """The condition number of B^T B for Gaussian B (width, n_out) when both are large (Marchenko and Pastur): infinite at width n_out."""
+def gram_condition(n_out: int, width: int | float) -> float:
+    """The condition number of B^T B for a large Gaussian B (width, n_out), after Marchenko and Pastur; infinite at width n_out."""
     ratio = np.sqrt(n_out / width)
     return float(((1 + ratio) / (1 - ratio)) ** 2) if ratio < 1 else float("inf")
 
 
 # --- what the runs say -----------------------------------------------------------------------------------------------------
+
+
+#: The width to which sentences are wrapped.
+COLUMNS = 78
 
 
 def signs_agree(order: Order) -> ndarray:
@@ -620,14 +626,14 @@ def best_cosine(F: ndarray) -> ndarray:
     return np.abs(F).sum(axis=-1) / (np.sqrt(F.shape[-1]) * np.linalg.norm(F, axis=-1))
 
 
-def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
+def median_interval(values: ndarray) -> tuple[float, float, float]:
     """The median and an interval that holds it with at least 95 % confidence, from order statistics: infinite values are welcome.
 
     With fewer than 6 values no such interval exists, and it is the whole line.
     """
     from scipy.stats import binom
 
-    ordered = np.sort(np.asarray(values, dtype=float))
+    ordered = np.sort(values.astype(float))
     low = int(binom.ppf(0.025, len(ordered), 0.5)) - 1
     with np.errstate(invalid="ignore"):
         middle = float(np.median(ordered)) if len(ordered) else float("nan")
@@ -643,20 +649,25 @@ def verdict_alignment(fa: Order, bp: Order) -> str:
     low, high = binomtest(agree, n).proportion_ci()
     gap = ttest_rel(last.cosine, other.cosine).confidence_interval(0.95)
     says = "holds" if low > 0.5 and gap.low > 0 else "does not hold"
-    return (
-        f"S4 {says}: under FA the signs of v are those of F in {agree} of {n} draws (95 % interval {100 * low:.0f} to {100 * high:.0f} %), "
-        f"under BP in {by_chance}; the mean cosine between v and F is {last.cosine.mean():.2f} under FA and {other.cosine.mean():.2f} "
-        f"under BP, difference {(last.cosine - other.cosine).mean():.2f} [{gap.low:.2f}, {gap.high:.2f}]."
+    return textwrap.fill(
+        f"S4 {says}: under FA the signs of v are those of F in {agree} of {n} draws "
+        f"(95 % interval {100 * low:.0f} to {100 * high:.0f} %), under BP in {by_chance}; "
+        f"the mean cosine between v and F is {last.cosine.mean():.2f} under FA and {other.cosine.mean():.2f} "
+        f"under BP, difference {(last.cosine - other.cosine).mean():.2f} [{gap.low:.2f}, {gap.high:.2f}].",
+        COLUMNS,
     )
 
 
-def verdict_delay(fa: Order, bp: Order, level: float) -> str:
+def verdict_delay(fa: Order, bp: Order, level: float, case: str) -> str:
     """S5 in one sentence: whether FA reaches an error that BP reaches, and how much later (axis 0: draws, the same for both)."""
     mine, theirs = fa.first_below(level), bp.first_below(level)
-    n, reached, late = len(mine), int(np.isfinite(mine).sum()), int((mine > theirs).sum())
-    ratio, low, high = median_interval(mine / theirs)
-    says = "later" if low > 1 else "earlier" if high < 1 else "at no clearly different time"
-    return (
-        f"an error of {level:g} is reached by BP in {int(np.isfinite(theirs).sum())} and by FA in {reached} of {n} draws before "
-        f"alpha = {fa.alpha.max():g}; FA gets there {says}: later in {late} of {n}, median ratio of times {ratio:.2f} [{low:.2f}, {high:.2f}]."
+    known = np.isfinite(theirs) | np.isfinite(mine)  # where neither gets there nothing can be said about which is later
+    n, late = len(mine), int((mine > theirs).sum())
+    ratio, low, high = median_interval(mine[known] / theirs[known])
+    says = "later" if low > 1 else "earlier" if high < 1 else "neither clearly later nor clearly earlier"
+    return textwrap.fill(
+        f"S5, {case}: an error of {level:g} is reached before alpha = {fa.alpha.max():g} by BP in {int(np.isfinite(theirs).sum())} "
+        f"and by FA in {int(np.isfinite(mine).sum())} of {n} draws; FA is {says}: later in {late} of {n}, "
+        f"median ratio of times {ratio:.2f} [{low:.2f}, {high:.2f}].",
+        COLUMNS,
     )

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from dfa_lib.alignment import MOST_LAYERS, Probe, angle, cosine, thin, weight_angles
+from dfa_lib.alignment import MOST_LAYERS, UNIT_QUANTILES, Probe, angle, cosine, thin, unit_angles, weight_angles
 from dfa_lib.feedback import LOSSES, Feedback
 from dfa_lib.graph import bdfa, bp, dfa, drtp, fa, fp, frsf, shallow
 from dfa_lib.network import Network, generator
@@ -270,3 +270,48 @@ def test_unused_generators_of_the_probe_do_not_draw_from_the_run():
         shape = feedback.matrix(len(expected) % 3 + 1).shape[1:]
         expected.append(torch.empty(shape, dtype=torch.float64).normal_(0.0, 0.5, generator=g))
     assert all(feedback.matrix(i)[0].equal(expected[2 + i]) for i in (1, 2, 3))
+
+
+# --- units ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "rule, measured",
+    [(fa(), True), (dfa(), True), (bdfa(2), True), (bp(), False), (fp(1), False), (frsf(), False), (drtp(), False), (shallow(), False)],
+    ids=str,
+)  # fmt: skip
+def test_unit_angles_where_the_last_hidden_layer_reads_the_error_through_a_matrix(rule, measured):
+    net = network((6, 5, 5, 40, 3), seeds=(0, 1))
+    feedback = Feedback(rule.graph(net.widths), net, "normal(0.5)", [0, 1])
+    results = unit_angles(net, feedback)
+    assert [set(of_replica) for of_replica in results] == [{3} if measured else set()] * 2
+    for replica, of_replica in enumerate(results if measured else []):
+        b, w = feedback.matrix(3)[replica], net.weights[4][replica]
+        degrees = [math.degrees(math.acos(b[:, j] @ w[:, j] / (b[:, j].norm() * w[:, j].norm()))) for j in range(40)]
+        assert of_replica[3] == pytest.approx([torch.tensor(degrees).quantile(q).item() for q in UNIT_QUANTILES], abs=1e-4)
+
+
+def test_units_aligned_by_hand():
+    net = network((6, 5, 4, 3))
+    feedback = Feedback(fa().graph(net.widths), net, "initial-weights", [0])
+    assert unit_angles(net, feedback) == [{2: pytest.approx([0.0] * 9, abs=3e-6)}]
+    feedback.matrix(2)[:, :, 3].neg_()
+    (result,) = unit_angles(net, feedback)
+    assert result[2][4] == pytest.approx(0, abs=3e-6) and result[2][-1] > 90  # one unit of four points away
+
+
+def test_units_without_weights_are_left_out_and_a_layer_of_them_is_undefined():
+    net = network((6, 5, 4, 3))
+    feedback = Feedback(fa().graph(net.widths), net, "initial-weights", [0])
+    net.weights[3][:, :, 0] = 0.0
+    assert unit_angles(net, feedback) == [{2: pytest.approx([0.0] * 9, abs=3e-6)}]
+    net.weights[3].zero_()
+    assert all(math.isnan(v) for v in unit_angles(net, feedback)[0][2])
+
+
+def test_probe_reports_unit_angles_beside_the_others():
+    net = network((6, 5, 4, 3), seeds=(0, 1))
+    feedback = Feedback(dfa().graph(net.widths), net, "normal(0.5)", [0, 1])
+    results = Probe(net, feedback, LOSSES["cross-entropy"], *data(5, 6, 3))()
+    assert [result["unit_angle"] for result in results] == unit_angles(net, feedback)
+    assert "unit_angle" not in measure(net, bp(), *data(5, 6, 3), seeds=(0, 1))[0]

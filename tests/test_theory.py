@@ -1,18 +1,21 @@
-"""The student-teacher theory: integrals against quadrature, equations against single steps and whole simulations; deep linear nets."""
+"""Student-teacher: integrals against quadrature, equations against single steps and simulations. Deep linear networks."""
 
 import dataclasses
 import itertools
 import json
 import time
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from scipy.integrate import quad
 
+from dfa_lib import figures_theory
 from dfa_lib.errors import DfaLibError
 from dfa_lib.theory import (
-    FEEDBACKS, UNITS, DeepLinear, Order, StudentTeacher, alignment_matrix, deep_linear, derivative, gram_condition, integrals,
-    integrate, monte_carlo_error, simulate, simulate_all, start, stream,
+    FEEDBACKS, UNITS, DeepLinear, Order, StudentTeacher, alignment_matrix, alphas, best_cosine, deep_linear, derivative,
+    first_phase, gram_condition, integrals, integrate, median_interval, monte_carlo_error, pieces, signs_agree, simulate,
+    simulate_all, start, stream, verdict_alignment, verdict_delay,
 )  # fmt: skip
 
 FIVE = (1.0, -0.8, 0.6, 1.2, -1.0)
@@ -198,13 +201,15 @@ def test_equations_reproduce_a_long_run_in_seconds():
 
 
 def test_feedback_vector_is_what_the_second_layer_aligns_with_at_first():
-    # Equation early: v = (1/2) lr_w lr_v kappa^2 |v*|^2 alpha^2 F, from v = 0 and R = 0.
+    # Equation st-early-fa: v = (1/2) lr_w lr_v kappa^2 |v*|^2 alpha^2 F, from v = 0 and R = 0.
     config = StudentTeacher(rule="fa", v=0.0, feedback=FIVE, lr_w=0.4, lr_v=0.7)
     run = integrate(start(config, [0])[0], np.array([0.0, 0.01, 0.02]))
-    kappa = 2 / np.pi / np.sqrt((1 + config.Q) * (1 + config.T))
-    assert run.v[1:] == pytest.approx(0.14 * kappa**2 * 5 * run.alpha[1:, None] ** 2 * np.array(FIVE), rel=0.01)
+    push, growth = first_phase(config)
+    assert run.v[1:] == pytest.approx(push * run.alpha[1:, None] ** 2 * np.array(FIVE), rel=0.01)
     assert run.cosine[1:] == pytest.approx(1, abs=1e-6)
     assert np.isnan(run.cosine[0])
+    small = integrate(start(dataclasses.replace(config, rule="bp", v=1e-6), [0])[0], np.array([0.0, 10.0, 12.0]))
+    assert np.log(small.v[2] / small.v[1]) / 2 == pytest.approx(growth, rel=0.01)
 
 
 # --- the simulation itself ------------------------------------------------------------------------------------------------------
@@ -337,7 +342,9 @@ def test_other_refusals():
 # --- deep linear networks -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("changes", [{}, {"shared": True}, {"spread": 3.0}, {"feedback": "positive"}, {"feedback": "orthogonal"}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, {"shared": True}, {"spread": 3.0}, {"feedback": "positive"}, {"feedback": "orthogonal"}], ids=str
+)
 def test_deep_linear_weights_stay_in_the_span_of_the_feedback(changes):
     config = DeepLinear(**{"widths": (9, 12, 12, 12, 4), "feedback": "gaussian", "steps": 150, "lr": 0.03} | changes)
     run = deep_linear(config, 2)
@@ -365,7 +372,7 @@ def test_orthogonal_feedback_and_an_even_teacher_align_perfectly():
 
 
 def test_conditions_at_the_start_are_powers_of_the_teachers():
-    # Equation deep-start: with M = A A^T, cond(A_2) = cond(M), cond(A_3) = cond(M)^2, cond(A_4) = cond(M)^4.
+    # Equation st-deep-start: with M = A A^T, cond(A_2) = cond(M), cond(A_3) = cond(M)^2, cond(A_4) = cond(M)^4.
     run = deep_linear(DeepLinear(widths=(8, 20, 20, 20, 4), spread=2.0, lr=1e-3, steps=6), 1)
     assert run.condition[-1] == pytest.approx([4, 16, 256], rel=0.01)
 
@@ -399,3 +406,46 @@ def test_impossible_deep_networks_are_refused(changes, message):
 def test_a_deep_network_that_runs_away_says_so():
     with pytest.raises(DfaLibError, match="the weights ran away"):
         deep_linear(DeepLinear(widths=(20, 30, 5, 30, 10), steps=3000, lr=0.2), 0)
+
+
+# --- sentences and figures ------------------------------------------------------------------------------------------------------------
+
+
+def test_median_interval_holds_infinite_values_and_knows_when_it_knows_nothing():
+    assert median_interval(np.array([1, 5, 3, 4, 2, np.inf])) == (3.5, 1, np.inf)
+    assert median_interval(np.arange(1, 17)) == (8.5, 4, 13)  # ranks 4 and 13 of 16: 97.9 %
+    assert median_interval(np.array([1.0, 2.0])) == (1.5, -np.inf, np.inf)
+
+
+def few_draws():
+    base = StudentTeacher(R=None, K=2, M=2, v=0.5)
+    fa = integrate(start(dataclasses.replace(base, rule="fa", feedback="signs"), range(8)), alphas(150, count=60))
+    return fa, integrate(start(base, range(8)), alphas(150, count=60))
+
+
+def test_verdicts_say_what_the_runs_show():
+    fa, bp = few_draws()
+    assert signs_agree(fa[:, -1]).all() and np.allclose(best_cosine(fa.F[:, 0]), 1)
+    assert verdict_alignment(fa, bp).startswith("S4 holds: under FA the signs of v are those of F in 8 of 8 draws")
+    assert verdict_alignment(bp, fa).startswith("S4 does not hold")
+    assert "FA is neither clearly later nor" in " ".join(verdict_delay(bp, bp, 0.05, "itself").split())
+
+
+def test_every_figure_draws_what_it_is_given():
+    fa, bp = few_draws()
+    short = StudentTeacher(N=30, steps=60, evaluations=8, spacing="log", R=0.05)
+    runs = simulate_all({rule: dataclasses.replace(short, rule=rule) for rule in ("bp", "fa")}, range(2))
+    drawn = {rule: (run[0], pieces(run[0])) for rule, run in runs.items()}
+    solved = {rule: (run, integrate(run[:, 0], alphas(2))) for rule, run in runs.items()}
+    nets = {"a": deep_linear(DeepLinear(steps=100), 0), "b": deep_linear(DeepLinear(steps=100, feedback="gaussian"), 0)}
+    made = [
+        figures_theory.overlaps(*drawn["fa"]), figures_theory.errors(drawn),
+        figures_theory.agreement({rule: (run, theory[0]) for rule, (run, theory) in solved.items()}),
+        figures_theory.degeneracy(fa[:, -1], bp[:, -1]), figures_theory.delays(fa, fa, bp, 0.05),
+        figures_theory.stuck({0: solved["fa"], 1: solved["bp"]}, {0: runs["fa"]}, {0: runs["bp"]}),
+        figures_theory.deep(nets), figures_theory.deep_widths({"a": {100: [nets["a"]], 120: [nets["b"]]}}),
+    ]  # fmt: skip
+    for figure in made:
+        figure.canvas.draw()
+        assert all(ax.has_data() for ax in figure.axes)
+        plt.close(figure)
