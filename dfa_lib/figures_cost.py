@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from . import style
-from .bench import DEPTH_RULES, Depth, Report, growth, together
+from .bench import DEPTH_RULES, RULES, Depth, Report, growth, together
 from .graph import Cost
 
 #: Phases of a step, dark to light, so that no phase has a method's colour.
@@ -80,15 +80,18 @@ def phase_bars(report: Report, layers: int) -> Figure:
 
 def steps_table(report: Report) -> pd.DataFrame:
     """Each contender's step as a ratio to autograd's, one row a network and optimizer, and DFA's share of its floor."""
-    rows: dict[tuple[str, str], dict[str, str]] = {}
+    rows: dict[str, dict[str, str]] = {}
     for t in report.rows:
-        row = rows.setdefault((t.network, t.optimizer), {})
-        row["autograd, ms" if t.contender == "autograd" else t.contender] = f"{t.ms:.3g}" if t.contender == "autograd" else f"{t.of_autograd:.2f}"
+        row = rows.setdefault(f"{t.network}\N{NO-BREAK SPACE}{t.optimizer}", {})
+        if t.contender == "autograd":
+            row["torch, ms"] = f"{t.ms:.1f}" if t.ms >= 10 else f"{t.ms:.2f}"
+        else:
+            row[t.contender] = f"{t.of_autograd:.2f}"
         if t.contender == "DFA":
-            row["floor / DFA"] = f"{t.share_of_floor:.2f}"
+            row["floor"] = f"{t.share_of_floor:.2f}"
+    order = ["torch, ms", *RULES, "floor", "biotorch FA", "biotorch DFA"]
     frame = pd.DataFrame(rows).T.fillna("")
-    frame.index.names = ["network", "optimizer"]
-    return frame.reset_index().set_index("network").rename_axis(None)
+    return frame[[name for name in order if name in frame]].rename(columns={"BDFA(25)": "BDFA (25)"})  # may be broken there
 
 
 def depth_table(report: Report, layers: int) -> pd.DataFrame:
@@ -98,12 +101,15 @@ def depth_table(report: Report, layers: int) -> pd.DataFrame:
     for row in rows:
         ms = {part: _median(row, part) / _median(base, part) for part in ("feedback", "step")}
         made.append({
-            "": row.rule, "levels": row.levels, "torch calls": row.calls, "feedback, M MACs": f"{row.feedback_macs / 1e6:.0f}",
-            "of BP's": f"{row.feedback_macs / base.feedback_macs:.3f}", "feedback, ms": f"{_median(row, 'feedback'):.2f}",
-            "of BP's ": f"{ms['feedback']:.3f}", "step, M MACs": f"{_macs(row) / 1e6:.0f}", "of BP's  ": f"{_macs(row) / _macs(base):.2f}",
-            "step, ms": f"{_median(row, 'step'):.1f}", "of BP's   ": f"{ms['step']:.2f}",
+            ("feedback", "levels"): row.levels, ("feedback", "calls"): row.calls,
+            ("feedback", "M MACs"): f"{row.feedback_macs / 1e6:.0f}",
+            ("feedback", "of BP's"): f"{row.feedback_macs / base.feedback_macs:.3f}",
+            ("feedback", "ms"): f"{_median(row, 'feedback'):.2f}", ("feedback", "of BP's "): f"{ms['feedback']:.3f}",
+            ("whole step", "M MACs"): f"{_macs(row) / 1e6:.0f}", ("whole step", "of BP's"): f"{_macs(row) / _macs(base):.2f}",
+            ("whole step", "ms"): f"{_median(row, 'step'):.1f}", ("whole step", "of BP's "): f"{ms['step']:.2f}",
         })  # fmt: skip
-    return pd.DataFrame(made).set_index("").rename_axis(None)
+    frame = pd.DataFrame(made, index=[row.rule for row in rows])
+    return frame.set_axis(pd.MultiIndex.from_tuples(frame.columns), axis=1)
 
 
 def _macs(row: Depth) -> int:
@@ -118,9 +124,9 @@ def added_table(report: Report) -> pd.DataFrame:
     for rule in DEPTH_RULES:
         one, two = (next(row for row in report.rows if (row.rule, row.depth) == (rule, n)) for n in (shallow, deep))
         per = deep - shallow
-        row = {f"{part}, M MACs": f"{(getattr(two, name) - getattr(one, name)) / per / 1e6:.2f}"
+        row = {("million MACs", part): f"{(getattr(two, name) - getattr(one, name)) / per / 1e6:.2f}"
                for part, name in (("forward", "forward_macs"), ("feedback", "feedback_macs"), ("gradients", "gradient_macs"))}  # fmt: skip
-        row |= {f"{part}, µs": f"{1000 * (_median(two, part) - _median(one, part)) / per:.1f}" for part in (*PHASES, "step")}
+        row |= {("microseconds", part): f"{1000 * (_median(two, part) - _median(one, part)) / per:.1f}" for part in (*PHASES, "step")}
         made[rule] = row
     return pd.DataFrame(made).T
 
@@ -128,12 +134,12 @@ def added_table(report: Report) -> pd.DataFrame:
 def bound_table(costs: Mapping[str, Mapping[int, Cost]]) -> pd.DataFrame:
     """How many times faster than BP a rule's step can be, by its multiply-accumulates (`costs`: rule -> depth -> cost): on one
     worker, and with a worker for each layer."""
-    made: dict[str, dict[str, str]] = {}
+    made: dict[tuple[str, str], dict[str, str]] = {}
     for rule, of in costs.items():
         for depth, cost in of.items():
             base = costs["BP"][depth]
-            made.setdefault(f"{depth} layers, one worker", {})[rule] = f"{base.macs / cost.macs:.2f}"
-            made.setdefault(f"{depth} layers, one a layer", {})[rule] = f"{base.critical_macs / cost.critical_macs:.2f}"
+            made.setdefault((f"{depth} layers", "one worker"), {})[rule] = f"{base.macs / cost.macs:.2f}"
+            made.setdefault((f"{depth} layers", "one a layer"), {})[rule] = f"{base.critical_macs / cost.critical_macs:.2f}"
     return pd.DataFrame(made)
 
 
@@ -170,9 +176,9 @@ def workers_table(report: Report) -> pd.DataFrame:
         of = {row.jobs: row.seconds for row in report.rows if row.runs == runs}
         one, most = min(of), max(of)
         ratio = statistics.median(a / b for a, b in zip(of[most], of[one], strict=True))
-        rows.append({"runs": runs, f"{one} worker, s": f"{statistics.median(of[one]):.1f}",
+        rows.append({"": f"{runs} runs", f"{one} worker, s": f"{statistics.median(of[one]):.1f}",
                      f"{most} workers, s": f"{statistics.median(of[most]):.1f}", "ratio": f"{ratio:.2f}"})  # fmt: skip
-    return pd.DataFrame(rows).set_index("runs")
+    return pd.DataFrame(rows).set_index("").rename_axis(None)
 
 
 def replicas_table(report: Report) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from . import figures, style
 from .alignment import UNIT_QUANTILES
 from .experiments import slides
 from .sweep import Results
-from .verdicts import Claim, Evidence, verdict
+from .verdicts import Claim, Evidence, difference, verdict
 
 #: The lowest error that a logarithmic axis shows: one of 10,000 examples.
 FLOOR_PCT = 0.01
@@ -62,7 +62,8 @@ def matched_curves(results: Results, panels: Mapping[str, Sequence[str]]) -> Fig
         for variant in variants:
             look = figures._style(results, variant)
             train, test = np.array([slides.matched_errors(record) for record in results.of(variant)]).mean(axis=0).T
-            ax.plot(np.maximum(train, FLOOR_PCT), test, color=look.color, marker=look.marker, markersize=3, linewidth=1, label=look.label)
+            look_of = {"color": look.color, "marker": look.marker, "label": look.label}
+            ax.plot(np.maximum(train, FLOOR_PCT), test, markersize=3, linewidth=1, **look_of)
         ax.plot((1, 10), (1, 10), color=style.GREY, linewidth=0.8, label="training = test")
         ax.axvline(slides.EQUAL_PCT[slides.reading(variants[0])], color=style.GREY, linestyle="--", linewidth=0.8)
         ax.set(title=title, xlabel="training error (%)", xscale="log", yscale="log", yticks=(1, 2, 5, 10), ylim=(1.4, 14))
@@ -80,8 +81,8 @@ def error_curves(results: Results, panels: Mapping[str, Sequence[str]]) -> Figur
     level = slides.PAPER_ERROR_PCT[results.experiment.name]
     for ax in figure.axes:
         ax.axhline(level, color=style.GREY, linestyle="--", linewidth=1)
-    figure.axes[-1].annotate(f"slides: {level:g} %", (1, level), (-2, 3), xycoords=("axes fraction", "data"), textcoords="offset points",
-                             ha="right", color="#555555", fontsize=8.5)  # fmt: skip
+    where = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right"}
+    figure.axes[-1].annotate(f"slides: {level:g} %", (1, level), (-2, 3), color="#555555", fontsize=8.5, **where)
     return figure
 
 
@@ -161,6 +162,7 @@ def overfitting_table(results: Results) -> pd.DataFrame:
         row = {
             "training %": _mean(r.final["train_error_pct"] for r in found),
             "test %": _mean(r.final["test_error_pct"] for r in found),
+            "minus BP [95 %]": _minus_bp(results, variant),
             "saturated units %": ", ".join(f"{100 * s:.0f}" for s in np.mean([r.final["saturation"] for r in found], axis=0)),
             "test loss": _mean(r.final["test_loss"] for r in found),
         }
@@ -170,12 +172,22 @@ def overfitting_table(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows).T.map(lambda v: v if isinstance(v, str) else f"{v:.3f}" if np.isfinite(v) else "-")
 
 
+def _minus_bp(results: Results, variant: str) -> str:
+    """A variant's test error minus that of BP in the same reading, with its interval; empty where there is no such pair of runs."""
+    base = f"BP{slides.reading(variant)}"
+    if variant == base or base not in results.experiment.configs(results.profile):
+        return ""
+    ends = [results.final(name, "test_error_pct") for name in (variant, base)]
+    return f"{difference(*ends):+.2f}" if min(map(len, ends)) > 1 else "one seed: no interval"
+
+
 def _mean(values: Iterable[float | None]) -> float:
     return float(np.mean([np.nan if v is None else v for v in values]))
 
 
 def reached_table(results: Results, variants: Sequence[str]) -> pd.DataFrame:
-    """The slides' test error and ours at the end, and the first epoch at which a seed is at or below the slides'."""
+    """The slides' test error and ours at the end, its difference from BP's, and the first epoch at which a seed is at or below
+    the slides'."""
     level, rows = slides.PAPER_ERROR_PCT[results.experiment.name], {}
     for variant in variants:
         found = results.of(variant)
@@ -185,7 +197,8 @@ def reached_table(results: Results, variants: Sequence[str]) -> pd.DataFrame:
         rows[variant] = {
             "slides, test %": f"{level:g}" if figures._style(results, variant).label != "BP" else "",
             "here, test %": f"{ends.mean():.2f}" + (f" ± {ends.std():.2f}" if len(ends) > 1 else ""),
-            f"first at {level:g} %": f"epoch {min(made):g} to {max(made):g}" if made else "never",
+            "minus BP [95 %]": _minus_bp(results, variant),
+            "reaches the slides'": f"epoch {min(made):g} to {max(made):g}" if made else "never",
             "seeds that reach it": f"{len(made)} of {len(found)}",
         }
     return pd.DataFrame(rows).T

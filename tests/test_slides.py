@@ -193,15 +193,18 @@ def test_error_curves_and_table_carry_the_slides_number():
     figure = figures_slides.error_curves(found, {"a": ["BP", "DFA"], "b": ["DFA mean"]})
     assert [text.get_text() for ax in figure.axes for text in ax.texts] == ["slides: 4.31 %"]
     table = figures_slides.reached_table(found, ["BP", "DFA"])
-    assert table.loc["DFA", "first at 4.31 %"] == "epoch 4 to 4" and table.loc["DFA", "seeds that reach it"] == "3 of 3"
+    assert table.loc["DFA", "reaches the slides'"] == "epoch 4 to 4" and table.loc["DFA", "seeds that reach it"] == "3 of 3"
     assert table.loc["BP", "slides, test %"] == "" and table.loc["DFA", "here, test %"] == "4.02 ± 0.02"
-    assert set(figures_slides.reached_table(results("slides-1000"), ["FA"])["first at 3.23 %"]) == {"never"}
+    assert table.loc["DFA", "minus BP [95 %]"].startswith("+0.00 [") and table.loc["BP", "minus BP [95 %]"] == ""
+    assert figures_slides.reached_table(results("slides-1000"), ["FA mean"]).loc["FA mean", "minus BP [95 %]"] == ""
+    assert set(figures_slides.reached_table(results("slides-1000"), ["FA"])["reaches the slides'"]) == {"never"}
 
 
 def test_overfitting_table_has_a_row_a_variant():
     table = figures_slides.overfitting_table(results("slides-200-80"))
     assert list(table.index) == ["BP", "FA", "BP mean", "FA mean"]
     assert table.loc["FA", "gap"] == "3.520" and table.loc["FA", "saturated units %"] == "50, 50"
+    assert table.loc["FA mean", "minus BP [95 %]"].startswith("+0.00 [") and table.loc["BP mean", "minus BP [95 %]"] == ""
 
 
 def test_smallest_profile_draws_every_figure(tmp_path):
