@@ -439,7 +439,9 @@ def counted(name: str, layers: int, width: int = 200, batch: int = BATCH) -> Dep
     return _counted(name, *_taken_apart(DEPTH_RULES[name], layers, width, batch, "cpu"), batch)
 
 
-def _taken_apart(rule: Rule, layers: int, width: int, batch: int, device: str) -> tuple[Trainer, dict[str, Callable[[Tensor], object]]]:
+def _taken_apart(
+    rule: Rule, layers: int, width: int, batch: int, device: str
+) -> tuple[Trainer, dict[str, Callable[[Tensor], object]]]:
     config = Config(hidden=(width,) * layers, rule=rule, optimizer=OPTIMIZERS["sgd"], batch=batch, epochs=1)
     with torch.inference_mode():
         trainer = Trainer(config, [0], noise(4 * batch), device)
@@ -560,7 +562,8 @@ def _replicas(rules, optimizers, seeds, steps, rounds, device, patience=PATIENCE
     dataset, turns = noise(10 * BATCH), {}
     for rule in rules:
         for optimizer in optimizers:
-            config = Config(hidden=NETWORKS["7x240"], rule=RULES[rule], optimizer=OPTIMIZERS[optimizer], steps=steps, evaluate_every=steps)
+            base = Config(hidden=NETWORKS["7x240"], steps=steps, evaluate_every=steps)
+            config = replace(base, rule=RULES[rule], optimizer=OPTIMIZERS[optimizer])
             each = list(range(seeds))
             ways = {
                 "batched": lambda c=config: train(c, each, dataset, device, batched=True),
@@ -582,7 +585,8 @@ def measure(
     **options: object,
 ) -> Report:  # fmt: skip
     """Make one study; `told(what)` is called before each part. `networks` belong to `steps`, `optimizers` also to `replicas`;
-    `options` go to the study's own function. Disturbed rounds are repeated, up to `patience` times as many as asked for. Raises `DfaLibError` for an unknown study, network, optimizer or device."""
+    `options` go to the study's own function. Disturbed rounds are repeated, up to `patience` times as many as asked for. Raises
+    `DfaLibError` for an unknown study, network, optimizer or device."""
     if study not in STUDIES:
         raise unknown("study", study, STUDIES)
     networks = list(NETWORKS) if networks is None else networks
@@ -640,7 +644,8 @@ def describe(device: str = "cpu") -> dict:
     shown = torch.__config__.show()
     mkl = re.search(r"Math Kernel Library Version ([\d.]+)", shown)
     blas = f"MKL {mkl[1]}" if mkl else (re.search(r"BLAS_INFO=(\w+)", shown) or ["", "unknown BLAS"])[1]
-    return {"device": name, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "blas": blas, "system": platform.system(), **machine()}
+    here = {"device": name, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "blas": blas, "system": platform.system()}
+    return here | machine()
 
 
 def _cpu() -> str:
@@ -725,7 +730,8 @@ def summary(report: Report) -> pandas.DataFrame:
             made.append({"runs": row.runs, "workers": row.jobs, "of one worker": f"{_ratio(row.seconds, one.seconds):.3f}",
                          "seconds": spread(row.seconds)})  # fmt: skip
         else:
-            single, one = (next(r for r in rows if (r.rule, r.optimizer, r.how) == (row.rule, row.optimizer, how)) for how in ("single", "one"))
+            same = {r.how: r for r in rows if (r.rule, r.optimizer) == (row.rule, row.optimizer)}
+            single, one = same["single"], same["one"]
             made.append({"rule": row.rule, "optimizer": row.optimizer, "how": row.how,
                          "of single runs": f"{_ratio(row.seconds, single.seconds):.3f}",
                          "of one seed": f"{_ratio(row.seconds, one.seconds):.2f}", "seconds": spread(row.seconds)})  # fmt: skip

@@ -40,8 +40,8 @@ def counted_and_measured(
             rows = [row for row in report.rows if row.rule == rule]
             depths, look = [row.depth for row in rows], style.method(str(DEPTH_RULES[rule]))
             # BP and FA, and BDFA up to its block and DFA, lie on one another: the later ones are hollow.
-            how = {"color": look.color, "marker": look.marker, "markerfacecolor": "none" if rule in ("FA", "BDFA(25)") else look.color}
-            how |= {"markersize": 8 if rule in ("FA", "BDFA(25)") else 5}
+            hollow = {"markerfacecolor": "none", "markersize": 8} if rule in ("FA", "BDFA(25)") else {}
+            how = {"color": look.color, "marker": look.marker, **hollow}
             axes[0, column].plot(depths, [value(row) for row in rows], label=rule, **how)
             axes[1, column].plot(depths, [value(row) / value(base[row.depth]) for row in rows], **how)
         axes[0, column].set(title=titles[column], xscale="log", yscale="log", ylabel=labels[column])

@@ -43,7 +43,8 @@ def indices(batch=8):
 def depth_report(ms, depths=(5, 10, 20, 40)):
     """A report in which each phase of each rule takes ms(rule, depth), always."""
     rows = [
-        Depth(rule, n, n if rule in ("BP", "FA") else 1, 1, n, n, n, n, 2, n, {part: [ms(rule, n)] * 3 for part in ("forward", "feedback", "update", "step")})
+        Depth(rule, n, n if rule in ("BP", "FA") else 1, 1, n, n, n, n, 2, n,
+              {part: [ms(rule, n)] * 3 for part in ("forward", "feedback", "update", "step")})
         for n in depths for rule in bench.DEPTH_RULES
     ]  # fmt: skip
     return Report("depth", 64, MACHINE, tuple(rows))
@@ -369,7 +370,8 @@ def test_tables_of_the_chapter():
     assert added.loc["DFA", ("microseconds", "step")] == "1.0" and list(added.index) == list(bench.DEPTH_RULES)
     workers = Report("workers", 64, MACHINE, (bench.Workers(4, 1, [2.0, 4.0]), bench.Workers(4, 2, [1.0, 3.0])))
     assert figures_cost.workers_table(workers).loc["4 runs", "ratio"] == "0.62"
-    rows = tuple(bench.Replicas("DFA", "sgd", how, [s, s]) for how, s in (("batched", 1.1), ("turns", 1.0), ("single", 1.0), ("one", 0.1)))
+    ways = {"batched": 1.1, "turns": 1.0, "single": 1.0, "one": 0.1}
+    rows = tuple(bench.Replicas("DFA", "sgd", how, [s, s]) for how, s in ways.items())
     assert figures_cost.replicas_table(Report("replicas", 64, MACHINE, rows)).loc["DFA", "one batched run"] == "1.10"
 
 
