@@ -349,9 +349,10 @@ def alive(group: int) -> bool:
 
 
 def test_ctrl_c_at_the_keyboard_stops_the_workers_and_the_next_call_finishes(call, folder):
-    """A terminal sends SIGINT to the whole group: this process, its workers, its helpers."""
+    """A terminal sends SIGINT to the whole group: this process, its workers, its helpers. Sixteen runs are enough that the
+    signal cannot come after the last of them."""
     script = "from test_cli import TINY, cli, experiments; experiments.EXPERIMENTS['tiny'] = TINY; cli.main()"
-    command = [sys.executable, "-c", script, "run", "tiny", "--profile", "laptop", "--jobs", "2"]
+    command = [sys.executable, "-c", script, "run", "tiny", "--profile", "laptop", "--jobs", "2", "--seeds", "8"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -370,12 +371,12 @@ def test_ctrl_c_at_the_keyboard_stops_the_workers_and_the_next_call_finishes(cal
             os.killpg(process.pid, signal.SIGKILL)
     assert (process.returncode, err) == (130, "")
     recorded = len(read_all("tiny"))
-    assert 1 <= recorded < 4
-    assert plain(out)[-1] == f"stopped: {recorded} of 4 runs are recorded; the same command goes on from there"
+    assert 1 <= recorded < 16
+    assert plain(out)[-1] == f"stopped: {recorded} of 16 runs are recorded; the same command goes on from there"
     assert [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".json"] == []
 
-    code, out, err = call("run", "tiny", "--profile", "laptop", "--jobs", "1")
+    code, out, err = call("run", "tiny", "--profile", "laptop", "--jobs", "1", "--seeds", "8")
     assert (code, err) == (0, "")
-    assert f"4 runs, {recorded} recorded" in out
-    assert len(read_all("tiny")) == 4
+    assert f"16 runs, {recorded} recorded" in out
+    assert len(read_all("tiny")) == 16
     assert list(folder.glob(".checkpoints/*")) == []
