@@ -15,7 +15,7 @@ says what it is. Chapter 17_scorecard gathers the verdicts.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -280,13 +280,3 @@ def _range(low: float, high: float) -> str:
     if low == ABOVE_ZERO:
         return "above 0"
     return f"at least {low:g}" if math.isinf(high) else f"{low:g} to {high:g}"
-
-
-def table(claims: Iterable[Claim], evidence: Evidence):
-    """One row a claim, as a DataFrame: what is claimed, the verdict, the effect, the seeds, the budget, and what it rests on."""
-    import pandas as pd
-
-    found = [verdict(claim, evidence) for claim in claims]
-    rows = [{"claim": v.claim.id, "says": v.claim.text, "verdict": v.outcome, "effect [95 %]": "" if v.effect is None else f"{v.effect:.3g}",
-             "n": v.n, "rests on": v.basis, "budget": v.budget} for v in found]  # fmt: skip
-    return pd.DataFrame(rows).set_index("claim").rename_axis(None)

@@ -71,6 +71,13 @@ def row(lines: list[str], first: str) -> list[str]:
     return re.split(" {2,}", line)
 
 
+@pytest.fixture
+def alone(monkeypatch) -> None:
+    """No experiment but the tiny one: `status` asks of every run of every experiment whether it is recorded."""
+    for name in set(EXPERIMENTS) - {"tiny"}:
+        monkeypatch.delitem(EXPERIMENTS, name)
+
+
 # --- what it prints -------------------------------------------------------------------------------------------------
 
 
@@ -102,7 +109,7 @@ def test_every_experiment_can_be_shown(call):
             assert all(f"{variant}: " in out for variant in experiment.configs(profile))
 
 
-def test_status_counts_what_is_recorded_and_what_is_stale(call, monkeypatch):
+def test_status_counts_what_is_recorded_and_what_is_stale(call, alone, monkeypatch):
     sweep.run(TINY.runs("smoke", seeds=1))
     code, out, err = call("status")
     assert (code, err) == (0, "")
@@ -197,7 +204,9 @@ def test_on_a_terminal_there_are_a_bar_and_boxes(call, monkeypatch):
     assert "1 of 2: BP" not in text, "the bar says it"
 
 
-@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (99.0, "99 s"), (150.0, "2 min"), (5999.0, "100 min"), (9e3, "2.5 h")])
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (99.0, "99 s"), (150.0, "2 min"), (5999.0, "100 min"), (9000.0, "2.5 h")]
+)
 def test_duration_is_said_in_a_fitting_unit(seconds, text):
     assert cli._duration(seconds) == text
 
@@ -264,11 +273,12 @@ def test_device_that_is_not_there_is_an_error_before_anything_is_done(call, fold
 
 def test_device_is_checked_though_nothing_is_to_be_run(call):
     sweep.run(TINY.runs("smoke"))
-    assert call("run", "tiny", "--device", "gpu") == (1, "", "dfa-lib: unknown device 'gpu'; did you mean 'cpu'? (known: cpu, cuda)\n")
+    message = "dfa-lib: unknown device 'gpu'; did you mean 'cpu'? (known: cpu, cuda)\n"
+    assert call("run", "tiny", "--device", "gpu") == (1, "", message)
 
 
 @pytest.mark.parametrize("command", [("run", "tiny"), ("status",)])
-def test_record_that_cannot_be_read_is_named(call, folder, command):
+def test_record_that_cannot_be_read_is_named(call, alone, folder, command):
     (folder / "tiny").mkdir(parents=True)
     (folder / "tiny" / "x.json").write_text("{")
     code, _, err = call(*command)

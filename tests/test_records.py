@@ -81,7 +81,8 @@ def test_column_has_none_where_an_evaluation_lacks_the_metric():
 
 def thinned(tmp_path, n: int, layers: int = 1) -> list[dict]:
     aligned = {"layers": list(range(1, layers + 1)), "weight_angle": {}}
-    return read(write(replace(RECORD, evaluations=[ROW | {"step": k, "alignment": aligned} for k in range(n)]), tmp_path)).evaluations
+    rows = [ROW | {"step": k, "alignment": aligned} for k in range(n)]
+    return read(write(replace(RECORD, evaluations=rows), tmp_path)).evaluations
 
 
 def gaps(steps: list[int]) -> set[int]:
@@ -144,10 +145,15 @@ def test_two_processes_that_write_the_same_record_leave_one_whole_file(tmp_path)
     lengths = {10, 200_000}
     writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), str(n)]) for n in lengths]
     seen = set()
-    while any(writer.poll() is None for writer in writers):
-        for record in read_all("tiny", tmp_path):  # raises if what another process sees is ever not whole
-            seen.add(record.step)
-            assert len(record.evaluations[0]["text"]) == record.step
+    try:
+        while any(writer.poll() is None for writer in writers):
+            for record in read_all("tiny", tmp_path):  # raises if what another process sees is ever not whole
+                seen.add(record.step)
+                assert len(record.evaluations[0]["text"]) == record.step
+    finally:
+        for writer in writers:
+            writer.kill()
+            writer.wait()
     assert [writer.returncode for writer in writers] == [0, 0]
     assert seen and seen <= lengths
     assert [path.name for path in (tmp_path / "tiny").iterdir()] == ["abc.json"]

@@ -73,10 +73,11 @@ def made(tmp_path_factory) -> dict[int, tuple[Path, list[Record], list]]:
     both = {}
     for jobs in (1, 2):
         folder, reports = tmp_path_factory.mktemp(f"jobs{jobs}"), []
-        on_disk = functools.partial(lambda folder: {r.hash for r in read_all("tiny", folder)}, folder)
-        both[jobs] = folder, sweep.run(
-            RUNS, jobs, directory=folder, report=lambda run, done: reports.append((run, done, run.hash in on_disk()))  # noqa: B023
-        ), reports
+
+        def report(run: Run, done: float, folder: Path = folder, reports: list = reports) -> None:
+            reports.append((run, done, (folder / "tiny" / f"{run.hash}.json").exists()))
+
+        both[jobs] = folder, sweep.run(RUNS, jobs, directory=folder, report=report), reports
     return both
 
 
@@ -381,7 +382,8 @@ def test_new_fields_with_a_default_leave_records_and_hashes_valid(monkeypatch):
     assert same.hash == run.hash
     assert sweep.missing([same]) == []
     assert sweep.stale(Experiment("tiny", "t", "s", {"BP": same.config}, {"smoke": Profile(1)}), read_all("tiny")) == ()
-    for other in (later(**chosen, optimizer=wider(lr=0.3), label_smoothing=0.1), later(**chosen, optimizer=wider(lr=0.3, nesterov=True))):
+    for setting, field in ({}, {"label_smoothing": 0.1}), ({"nesterov": True}, {}):
+        other = later(**chosen, optimizer=wider(lr=0.3, **setting), **field)
         assert content_hash(other, 1) != run.hash
         assert sweep.missing([replace(run, config=other)]) != []
 
@@ -392,8 +394,8 @@ def test_hash_knows_every_choice_and_the_seed_and_no_order():
     assert content_hash(config, 0) == content_hash(backwards, 0)
     assert content_hash(config, 0) == content_hash(replace(config, rule=fp(lower="error", k=1)), 0)
     others = [replace(config, **change) for change in (
-        {"hidden": (17,)}, {"steps": 41}, {"rule": fp(k=1)}, {"rule": fp(k=0, lower="error")}, {"optimizer": Optimizer("adam", lr=0.31)},
-        {"optimizer": Optimizer("adam", lr=0.3, decay=0.9)}, {"frozen": (1,)}, {"dropout": 0.1}, {"dtype": "float64"},
+        {"hidden": (17,)}, {"steps": 41}, {"rule": fp(k=1)}, {"rule": fp(k=0, lower="error")},
+        {"optimizer": Optimizer("adam", lr=0.31)}, {"optimizer": Optimizer("adam", lr=0.3, decay=0.9)}, {"frozen": (1,)}, {"dropout": 0.1}, {"dtype": "float64"},
     )]  # fmt: skip
     hashes = [content_hash(config, seed) for seed in range(3)] + [content_hash(other, 0) for other in others]
     assert len(set(hashes)) == len(hashes)

@@ -231,20 +231,20 @@ _SMALL = replace(BASE, hidden=(50,) * 3, init="uniform-from", optimizer=rmsprop(
 _FROZEN = replace(_SMALL, frozen=(1,), epochs=50)
 _UNFROZEN = replace(_SMALL, after=_FROZEN, epochs=100)
 #: 'The unfreezed layer was trained with DFA' can be read as that layer alone, or as the whole network.
-_RULES = {"BP": bp(), "DFA": dfa(), "DFA in the first layer": fp(2, lower="error")}
+UNFROZEN = {"BP": bp(), "DFA": dfa(), "DFA in the first layer": fp(2, lower="error")}
 
 UNFREEZE = Experiment(
     name="nokland-figure2",
     title="3x50: 50 epochs of BP above a frozen first layer, then BP or DFA for all layers",
     source=f"{SOURCE}, Figure 2 (left)",
     variants={"first layer frozen": _FROZEN, "first layer frozen, rate 1e-4": replace(_FROZEN, optimizer=rmsprop(1e-4))}
-    | {name: replace(_UNFROZEN, rule=rule) for name, rule in _RULES.items()}
-    | {f"{name}, first epoch": replace(_UNFROZEN, rule=rule, epochs=None, steps=940, evaluate_every=47) for name, rule in _RULES.items()},
+    | {name: replace(_UNFROZEN, rule=rule) for name, rule in UNFROZEN.items()}
+    | {f"{name}, first epoch": replace(_UNFROZEN, rule=rule, epochs=None, steps=940, evaluate_every=47) for name, rule in UNFROZEN.items()},
     profiles={
         "smoke": Profile(
             seeds=1,
             changes={"data": "digits-5k", "epochs": 8, "alignment": 200, "after": replace(_FROZEN, data="digits-5k", epochs=8)},
-            only=tuple(_RULES),
+            only=tuple(UNFROZEN),
         ),
         "laptop": Profile(seeds=5),
         "paper": Profile(seeds=10),
@@ -297,7 +297,8 @@ LOOP = Experiment(
 # --- Theorem 1 -------------------------------------------------------------------------------------------------------------
 
 _THEOREM = replace(BASE, theorem=True, epochs=20, evaluate_every=469)
-#: Zero weights; random ones; and the worst that we know: a network trained for two epochs, whose feedback then changes sign.
+#: Zero weights; random ones; and a bad start: after two epochs of training all feedback changes sign, so that what had aligned
+#: points the wrong way: under DFA the last hidden layer, below which the signs of delta_k and delta_{k+1} cancel.
 STARTS = ("zero", "random", "opposed")
 
 
@@ -405,8 +406,8 @@ def late_beta(record: Record) -> float:
 
 
 def first_beta(record: Record) -> float:
-    """Smallest angle beta of any layer at the start (degrees)."""
-    return min(_measured(record, "beta")[0])
+    """Largest angle beta of any layer at the start (degrees)."""
+    return max(_measured(record, "beta")[0])
 
 
 def k_change(record: Record) -> float:
