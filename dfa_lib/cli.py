@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from typing import Annotated
@@ -187,7 +188,7 @@ def _print_frame(frame) -> None:
 
 def _cell(value: object) -> str:
     if isinstance(value, float):
-        return f"{value:.2f}" if value == value else "-"
+        return "-" if math.isnan(value) else f"{value:.2f}" if value == 0 or abs(value) >= 0.01 else f"{value:.1e}"
     return str(value)
 
 

@@ -11,9 +11,13 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from .errors import DfaLibError, unknown
 from .graph import FeedbackGraph, Rule, bp, make_rule
+
+if TYPE_CHECKING:
+    from .theory import StudentTeacher
 
 ACTIVATIONS = ("tanh", "logistic", "relu", "erf", "linear", "sign", "threshold")
 LOSSES = ("cross-entropy", "binary-cross-entropy", "squared-error")
@@ -108,6 +112,11 @@ class Config:
         """The rule's feedback graph on this network."""
         return self.rule.graph((n_in, *self.hidden, n_out))
 
+    @property
+    def budget(self) -> str:
+        """How long is trained, in words."""
+        return f"{self.epochs} epochs" if self.epochs else f"{self.steps:,} steps"
+
     def as_dict(self) -> dict[str, object]:
         """All fields as JSON values."""
         return {f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self)}
@@ -154,13 +163,14 @@ def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-def content_hash(config: Config, seed: int) -> str:
+def content_hash(config: Config | StudentTeacher, seed: int) -> str:
     """The identity of a run: 16 hexadecimal digits of the sha256 of what was chosen and the seed."""
-    text = json.dumps({"config": config.changed(), "seed": seed}, sort_keys=True)
+    kind = {} if isinstance(config, Config) else {"kind": type(config).__name__}
+    text = json.dumps({"config": config.changed(), "seed": seed} | kind, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def differences(one: Config, other: Config) -> dict[str, tuple[object, object]]:
+def differences(one: Config | StudentTeacher, other: Config | StudentTeacher) -> dict[str, tuple[object, object]]:
     """The fields in which two configurations differ, with both values."""
     a, b = one.as_dict(), other.as_dict()
     return {name: (a[name], b[name]) for name in a if a[name] != b[name]}

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from . import style
-from .theory import Alignment, Order, best_cosine, gram_condition
+from .theory import Alignment, Order, gram_condition
 
 #: One colour for each student unit.
 UNIT_COLORS = (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE, style.ORANGE, style.SKY, style.WINE, style.BLACK)

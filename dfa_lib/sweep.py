@@ -23,13 +23,19 @@ from .config import Config, content_hash
 from .errors import DfaLibError
 from .experiments import PROFILES, Experiment, Run, get
 from .records import Record, results_dir
-from .training import Trainer, train
+from .theory import StudentTeacher, simulate
+from .training import Result, Trainer, train
 
 if TYPE_CHECKING:
     import pandas
 
 #: Seconds between two looks at how far the workers are.
 POLL_S = 0.5
+#: The two final figures that a summary shows, by its columns' titles.
+SHOWN = {
+    Config: {"test error %": "test_error_pct", "training error %": "train_error_pct"},
+    StudentTeacher: {"generalisation error": "error", "cosine of v and F": "cosine"},
+}
 
 
 @dataclass(frozen=True)
@@ -53,16 +59,21 @@ class Results:
         return [record.final[metric] for record in self.of(variant)]
 
     def summary(self) -> pandas.DataFrame:
-        """One row a variant: seeds, test and training error (percent; mean and deviation over seeds), milliseconds a step."""
+        """One row a variant: seeds, test and training error (percent; mean and deviation over seeds), milliseconds a step.
+
+        Of a student and its teacher: generalisation error, and the cosine of the second layer with the feedback vector.
+        """
         import pandas as pd
 
         rows = []
-        for variant in self.experiment.configs(self.profile):
+        for variant, config in self.experiment.configs(self.profile).items():
             found = self.of(variant)
-            test, train = (pd.Series(self.final(variant, f"{part}_error_pct"), dtype=float) for part in ("test", "train"))
-            outcome = Counter("constant output" if r.final["constant_output"] else r.status for r in found)
-            rows.append({"variant": variant, "seeds": len(found), "test error %": test.mean(), "sd": test.std(),
-                         "training error %": train.mean(), "ms a step": pd.Series([r.step_ms for r in found]).median(),
+            (judged, first), (beside, second) = (
+                (title, pd.Series(self.final(variant, metric), dtype=float)) for title, metric in SHOWN[type(config)].items()
+            )
+            outcome = Counter("constant output" if r.final.get("constant_output") else r.status for r in found)
+            rows.append({"variant": variant, "seeds": len(found), judged: first.mean(), "sd": first.std(),
+                         beside: second.mean(), "ms a step": pd.Series([r.step_ms for r in found]).median(),
                          "outcome": ", ".join(k if n == len(found) else f"{n} {k}" for k, n in outcome.items())})  # fmt: skip
         return pd.DataFrame(rows)
 
@@ -71,12 +82,12 @@ class Results:
         configs = self.experiment.configs(self.profile)
         ran = [configs[name] for name in dict.fromkeys(record.variant for record in self.records)]
         seeds = Counter(record.variant for record in self.records).values()
-        budget = " or ".join(dict.fromkeys(f"{c.epochs} epochs" if c.epochs else f"{c.steps:,} steps" for c in ran))
+        budget = " or ".join(dict.fromkeys(config.budget for config in ran))
         count = f"{min(seeds)}" if min(seeds) == max(seeds) else f"{min(seeds)} to {max(seeds)}"
         devices = ", ".join(sorted({record.device for record in self.records}))
         torches = ", ".join(sorted({record.versions["torch"] for record in self.records}))
         old = f"; {len(self.stale)} stale record(s) left out" if self.stale else ""
-        title = data.DATASETS[ran[0].data].title
+        title = "student and teacher" if isinstance(ran[0], StudentTeacher) else data.DATASETS[ran[0].data].title
         return f"{title}, {budget}, {count} seed(s), profile '{self.profile}', {devices}, torch {torches}{old}"
 
 
@@ -124,7 +135,7 @@ def stale(experiment: Experiment, found: Sequence[Record]) -> tuple[Record, ...]
     return tuple(record for record in found if record.hash not in current or not _same(current[record.hash], record))
 
 
-def _same(config: Config, record: Record) -> bool:
+def _same(config: Config | StudentTeacher, record: Record) -> bool:
     """Whether a record was made with this configuration. A field that the record does not know yet must have its default."""
     return _agree(config.as_dict(), record.config) and content_hash(config, record.seed) == record.hash
 
@@ -156,7 +167,12 @@ def estimate(runs: Sequence[Run], device: str = "cpu", steps: int = 6) -> dict[s
     return {run.hash: seconds[f"{run.config}"] for run in runs}
 
 
-def _seconds(config: Config, device: str, steps: int) -> float:
+def _seconds(config: Config | StudentTeacher, device: str, steps: int) -> float:
+    if isinstance(config, StudentTeacher):
+        short = replace(config, steps=100 * steps, evaluations=2)
+        started = time.perf_counter()
+        simulate(short, [0])
+        return (time.perf_counter() - started) * config.steps / short.steps
     with torch.inference_mode():
         trainer = Trainer(config, [0], _stand_in(config), device)
         indices = torch.arange(config.batch).unsqueeze(0).to(trainer.device)
@@ -206,7 +222,7 @@ def run(
     """
     directory = results_dir(directory).resolve()  # a worker's working folder and environment may be others
     todo = missing(runs, directory)
-    for name in {run.config.data for run in todo}:
+    for name in {run.config.data for run in todo if isinstance(run.config, Config)}:
         data.load(name)  # a data set that cannot be had stops the sweep before it starts, and so does a folder
     for name in {run.experiment for run in todo}:
         records.prepare(name, directory)
@@ -237,8 +253,12 @@ def _work(task: list[Run], device: str, directory: Path, report: Callable[[Run, 
 
     with _threads(device):
         checkpoint = directory / ".checkpoints" / f"{task[0].hash}-{len(task)}.pt"
-        dataset = data.load(config.data, validation=config.validation)
-        results = train(config, seeds, dataset, device, progress if report else None, checkpoint)
+        if isinstance(config, StudentTeacher):
+            results, seen = _simulated(config, seeds), {"name": "student-teacher", "fingerprint": "", "split": "a fresh example a step"}
+        else:
+            dataset = data.load(config.data, validation=config.validation)
+            results = train(config, seeds, dataset, device, progress if report else None, checkpoint)
+            seen = {"name": dataset.name, "fingerprint": dataset.fingerprint, "split": dataset.split}
         made = []
         for item, result in zip(task, results, strict=True):
             made.append(
@@ -247,13 +267,25 @@ def _work(task: list[Run], device: str, directory: Path, report: Callable[[Run, 
                     config=config.as_dict(), status=result.status, step=result.step, evaluations=result.evaluations,
                     final=result.final, wall_s=result.wall_s, step_ms=result.step_ms, replicas=len(task),
                     device=torch.cuda.get_device_name() if device != "cpu" else "CPU", threads=torch.get_num_threads(),
-                    data={"name": dataset.name, "fingerprint": dataset.fingerprint, "split": dataset.split}, **machine,
+                    data=seen, **machine,
                 )  # fmt: skip
             )
             records.write(made[-1], directory)
             if report:
                 report(item, 1.0)
         return made
+
+
+def _simulated(config: StudentTeacher, seeds: Sequence[int]) -> list[Result]:
+    """The runs of a student and its teacher, as `train` gives those of a network."""
+    started = time.perf_counter()
+    order = simulate(config, seeds)
+    wall = time.perf_counter() - started
+    status = ["finished" if math.isfinite(error) else "diverged" for error in order.error[:, -1]]
+    return [
+        Result(seed, status[i], config.steps, order.evaluations(i), order.final(i), wall, 1e3 * wall / config.steps)
+        for i, seed in enumerate(seeds)
+    ]
 
 
 def _parallel(tasks: list[list[Run]], jobs: int, device: str, directory: Path, report: Callable | None) -> list[Record]:

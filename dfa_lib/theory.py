@@ -22,7 +22,7 @@ Averages of e times something are linear in the learning rate; the last term of 
 single examples adds. After Saad and Solla (1995), Goldt et al. (2019) and, for the feedback vector, Refinetti et al. (2021);
 derived in chapter 05_student_teacher. The second half of the module is about deep linear networks under DFA.
 
-numpy and scipy only, float64. Records: one `StudentTeacher` and one seed make one `records.Record`, with
+numpy and scipy only, float64. `sweep` runs a `StudentTeacher` as it runs a `Config`: one seed makes one record, with
 `config.as_dict()`, `run.evaluations(i)` and `run.final(i)` as its fields of those names.
 """
 
@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -128,7 +127,7 @@ class StudentTeacher:
     teacher: tuple[float, ...] | None = None  #: v*, the teacher's second layer; None: ones
     feedback: str | tuple[float, ...] = "normal"  #: F: "normal", "signs" (+1 or -1 with equal chance), or the vector itself
     evaluations: int = 36  #: as many as fit a record
-    spacing: str = "linear"  #: of the evaluations in alpha: "linear" or "log" (from one step on)
+    spacing: str = "linear"  #: of the evaluations in alpha: "linear" or "log" (from alpha = 0.1 on)
 
     def __post_init__(self) -> None:
         for what, value, known in (("rule", self.rule, ("bp", "fa")), ("unit", self.unit, UNITS),
@@ -169,11 +168,16 @@ class StudentTeacher:
         """The steps at which a run is evaluated, from 0 to `steps`, without repeats."""
         if self.spacing == "linear":
             return np.unique(np.linspace(0, self.steps, self.evaluations).round().astype(int))
-        return np.unique(np.append(0, np.geomspace(1, self.steps, self.evaluations - 1).round().astype(int)))
+        return np.unique(np.append(0, np.geomspace(min(max(1, self.N / 10), self.steps), self.steps, self.evaluations - 1).round().astype(int)))
 
     def as_dict(self) -> dict[str, object]:
         """All fields as JSON values."""
         return {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
+
+    @property
+    def budget(self) -> str:
+        """How long is trained, in words."""
+        return f"{self.steps:,} steps"
 
     def changed(self) -> dict[str, object]:
         """The fields that differ from their defaults, as JSON values."""
@@ -607,67 +611,3 @@ def gram_condition(n_out: int, width: int | float) -> float:
     """The condition number of B^T B for a large Gaussian B (width, n_out), after Marchenko and Pastur; infinite at width n_out."""
     ratio = np.sqrt(n_out / width)
     return float(((1 + ratio) / (1 - ratio)) ** 2) if ratio < 1 else float("inf")
-
-
-# --- what the runs say -----------------------------------------------------------------------------------------------------
-
-
-#: The width to which sentences are wrapped.
-COLUMNS = 78
-
-
-def signs_agree(order: Order) -> ndarray:
-    """Whether v has the signs of F in every component, along the last axis."""
-    return (np.sign(order.v) == np.sign(order.F)).all(axis=-1)
-
-
-def best_cosine(F: ndarray) -> ndarray:
-    """The cosine between F (..., K) and the vector of its signs: the largest that a second layer of entries +1 and -1 can have."""
-    return np.abs(F).sum(axis=-1) / (np.sqrt(F.shape[-1]) * np.linalg.norm(F, axis=-1))
-
-
-def median_interval(values: ndarray) -> tuple[float, float, float]:
-    """The median and an interval that holds it with at least 95 % confidence, from order statistics: infinite values are welcome.
-
-    With fewer than 6 values no such interval exists, and it is the whole line.
-    """
-    from scipy.stats import binom
-
-    ordered = np.sort(values.astype(float))
-    low = int(binom.ppf(0.025, len(ordered), 0.5)) - 1
-    with np.errstate(invalid="ignore"):
-        middle = float(np.median(ordered)) if len(ordered) else float("nan")
-    return (middle, float(ordered[low]), float(ordered[-1 - low])) if low >= 0 else (middle, float("-inf"), float("inf"))
-
-
-def verdict_alignment(fa: Order, bp: Order) -> str:
-    """S4 in one sentence: the second layer and the feedback vector at the end of runs (axis 0: draws; axis 1: times)."""
-    from scipy.stats import binomtest, ttest_rel
-
-    last, other = fa[:, -1], bp[:, -1]
-    n, agree, by_chance = len(last.v), int(signs_agree(last).sum()), int(signs_agree(other).sum())
-    low, high = binomtest(agree, n).proportion_ci()
-    gap = ttest_rel(last.cosine, other.cosine).confidence_interval(0.95)
-    says = "holds" if low > 0.5 and gap.low > 0 else "does not hold"
-    return textwrap.fill(
-        f"S4 {says}: under FA the signs of v are those of F in {agree} of {n} draws "
-        f"(95 % interval {100 * low:.0f} to {100 * high:.0f} %), under BP in {by_chance}; "
-        f"the mean cosine between v and F is {last.cosine.mean():.2f} under FA and {other.cosine.mean():.2f} "
-        f"under BP, difference {(last.cosine - other.cosine).mean():.2f} [{gap.low:.2f}, {gap.high:.2f}].",
-        COLUMNS,
-    )
-
-
-def verdict_delay(fa: Order, bp: Order, level: float, case: str) -> str:
-    """S5 in one sentence: whether FA reaches an error that BP reaches, and how much later (axis 0: draws, the same for both)."""
-    mine, theirs = fa.first_below(level), bp.first_below(level)
-    known = np.isfinite(theirs) | np.isfinite(mine)  # where neither gets there nothing can be said about which is later
-    n, late = len(mine), int((mine > theirs).sum())
-    ratio, low, high = median_interval(mine[known] / theirs[known])
-    says = "later" if low > 1 else "earlier" if high < 1 else "neither clearly later nor clearly earlier"
-    return textwrap.fill(
-        f"S5, {case}: an error of {level:g} is reached before alpha = {fa.alpha.max():g} by BP in {int(np.isfinite(theirs).sum())} "
-        f"and by FA in {int(np.isfinite(mine).sum())} of {n} draws; FA is {says}: later in {late} of {n}, "
-        f"median ratio of times {ratio:.2f} [{low:.2f}, {high:.2f}].",
-        COLUMNS,
-    )

@@ -15,6 +15,7 @@ from dfa_lib.errors import DfaLibError
 from dfa_lib.experiments import EXPERIMENTS, PROFILES, Experiment, Profile, get
 from dfa_lib.graph import Rule, bp, dfa
 from dfa_lib.records import read, read_all
+from dfa_lib.theory import StudentTeacher
 
 ROOT = Path(__file__).resolve().parents[1]
 CASES = [(name, profile) for name, experiment in EXPERIMENTS.items() for profile in experiment.profiles]
@@ -38,7 +39,7 @@ def check_graph(rule: Rule, widths: tuple[int, ...]) -> None:
     assert graph.cost(64).sequential_steps == graph.sequential_steps() <= len(widths) - 2
 
 
-def steps(config: Config) -> int:
+def steps(config: Config | StudentTeacher) -> int:
     return config.steps or config.epochs * math.ceil((DATASETS[config.data].n_train - config.validation) / config.batch)
 
 
@@ -50,13 +51,15 @@ def test_every_configuration_can_be_built_and_fits_its_data(name, profile):
     configs = EXPERIMENTS[name].configs(profile)
     assert configs
     for variant, config in configs.items():
+        assert type(config).from_dict(config.as_dict()) == config, variant
+        if isinstance(config, StudentTeacher):
+            continue
         info = DATASETS[config.data]
         check_graph(config.rule, (math.prod(info.shape), *config.hidden, info.classes))
         for spec in (config.init.partition(", ")[0], config.feedback):
             assert spec == "initial-weights" or callable(network.distribution(spec)), variant
         assert config.validation < info.n_train
         assert max(config.batch, config.alignment) <= info.n_train - config.validation, variant
-        assert Config.from_dict(config.as_dict()) == config, variant
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -104,6 +107,9 @@ def test_profiles_are_the_three_budgets_and_grow(experiment):
 @each_experiment
 def test_smoke_is_seconds_a_run_on_the_embedded_digits(experiment):
     for variant, config in experiment.configs("smoke").items():
+        if isinstance(config, StudentTeacher):
+            assert config.steps * config.N * (config.K + config.M) < 1e9, variant
+            continue
         assert config.data == "digits-5k", variant
         cost = config.graph(784, 10).cost(config.batch)
         macs = steps(config) * (cost.forward_macs + cost.feedback_macs + cost.gradient_macs)
@@ -177,6 +183,10 @@ if not RECORDS:
     pytest.skip("results/ holds no records yet", allow_module_level=True)
 
 
+def kind(experiment: str) -> type[Config] | type[StudentTeacher]:
+    return type(next(iter(EXPERIMENTS[experiment].variants.values())))
+
+
 def test_every_folder_of_records_is_an_experiments():
     assert {path.parent.name for path in RECORDS} <= set(EXPERIMENTS)
 
@@ -187,17 +197,20 @@ def test_committed_record_is_whole_small_and_says_what_it_should(path):
     assert path.stat().st_size < 40_000
     assert (record.experiment, record.hash) == (path.parent.name, path.stem)
     assert record.status in ("finished", "diverged")
-    config = Config.from_dict(record.config)
+    config = kind(record.experiment).from_dict(record.config)
     assert content_hash(config, record.seed) == record.hash
-    assert record.data["name"] == config.data
-    assert re.fullmatch("[0-9a-f]{64}", record.data["fingerprint"])
     assert re.fullmatch("[0-9a-f]{40}", record.git["revision"])
     assert record.evaluations[0]["step"] == 0
     assert record.evaluations[-1]["step"] == record.step
+    assert record.wall_s > 0 and record.step_ms > 0
+    if isinstance(config, StudentTeacher):
+        assert record.step == steps(config) and record.final["error"] >= 0 and -1 <= record.final["cosine"] <= 1
+        return
+    assert record.data["name"] == config.data
+    assert re.fullmatch("[0-9a-f]{64}", record.data["fingerprint"])
     if record.status == "finished" and config.stop_train_error is None:
         assert record.step == steps(config)
     assert 0 <= record.final["test_error_pct"] <= 100
-    assert record.wall_s > 0 and record.step_ms > 0
 
 
 def test_no_committed_record_is_stale():
@@ -211,5 +224,5 @@ def test_records_of_one_data_set_saw_the_same_data():
     seen = {}
     for path in RECORDS:
         record = read(path)
-        seen.setdefault((record.data["name"], record.config["validation"]), set()).add(record.data["fingerprint"])
+        seen.setdefault((record.data["name"], record.config.get("validation")), set()).add(record.data["fingerprint"])
     assert all(len(fingerprints) == 1 for fingerprints in seen.values()), seen

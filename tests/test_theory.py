@@ -13,9 +13,9 @@ from scipy.integrate import quad
 from dfa_lib import figures_theory
 from dfa_lib.errors import DfaLibError
 from dfa_lib.theory import (
-    FEEDBACKS, UNITS, DeepLinear, Order, StudentTeacher, alignment_matrix, alphas, best_cosine, deep_linear, derivative,
-    first_phase, gram_condition, integrals, integrate, median_interval, monte_carlo_error, pieces, signs_agree, simulate,
-    simulate_all, start, stream, verdict_alignment, verdict_delay,
+    FEEDBACKS, UNITS, DeepLinear, Order, StudentTeacher, alignment_matrix, alphas, deep_linear, derivative,
+    first_phase, gram_condition, integrals, integrate, monte_carlo_error, pieces, simulate,
+    simulate_all, start, stream,
 )  # fmt: skip
 
 FIVE = (1.0, -0.8, 0.6, 1.2, -1.0)

@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from ..config import Config, content_hash
 from ..errors import unknown
+from ..theory import StudentTeacher
 
 #: From the smallest to the largest budget.
 PROFILES = ("smoke", "laptop", "paper")
@@ -30,7 +31,7 @@ class Run:
     experiment: str
     variant: str
     profile: str
-    config: Config
+    config: Config | StudentTeacher
     seed: int
     also: tuple[str, ...] = ()  #: experiments whose records of the same run will do
 
@@ -47,7 +48,7 @@ class Experiment:
     name: str
     title: str
     source: str  #: bibliography key, and which figure or table
-    variants: Mapping[str, Config]
+    variants: Mapping[str, Config] | Mapping[str, StudentTeacher]  #: all of one kind
     profiles: Mapping[str, Profile]
     shares: tuple[str, ...] = ()  #: experiments whose records count as this one's too, where the configuration is the same
 
@@ -67,7 +68,7 @@ class Experiment:
             raise unknown(f"profile of {self.name}", name, self.profiles)
         return self.profiles[name]
 
-    def configs(self, profile: str) -> dict[str, Config]:
+    def configs(self, profile: str) -> dict[str, Config] | dict[str, StudentTeacher]:
         """Each variant's configuration under a profile."""
         budget = self.profile(profile)
         return {

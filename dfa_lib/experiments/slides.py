@@ -17,7 +17,8 @@ import numpy as np
 from ..config import Config
 from ..graph import bp, dfa, fa
 from ..records import Record
-from ..verdicts import ABOVE_ZERO, Claim, gap, value
+from ..theory import StudentTeacher
+from ..verdicts import ABOVE_ZERO, Claim, Share, gap, value
 from .base import Experiment, Profile
 
 BASE = Config(
@@ -73,7 +74,28 @@ SLIDES_DFA = Experiment(
     profiles={"smoke": Profile(1, SMOKE), "laptop": Profile(5, {"epochs": 15})},
 )
 
-EXPERIMENTS: tuple[Experiment, ...] = (SLIDES_200_80, SLIDES_1000, SLIDES_DFA)
+#: The slides' start: no overlap with the teacher at all. What else is assumed, `theory.StudentTeacher`'s defaults say.
+_SLIDES = StudentTeacher(steps=500_000, spacing="log")
+#: Random first layers, so that nothing is exactly symmetric; longer, since a small feedback weight takes its time.
+_DRAWN = replace(_SLIDES, R=None, steps=1_000_000)
+
+STUDENT_TEACHER = Experiment(
+    name="slides-student-teacher",
+    title="A student of five units and its teacher under BP and FA, from the slides' start and from random ones",
+    source="fa_slides, student-teacher",
+    variants={
+        "BP": _SLIDES,
+        "FA": replace(_SLIDES, rule="fa"),
+        "BP, random start": _DRAWN,
+        "FA, random start": replace(_DRAWN, rule="fa"),
+        "FA, random start, signs": replace(_DRAWN, rule="fa", feedback="signs"),
+        "BP, large v": replace(_DRAWN, v=1.0),
+        "FA, large v, signs": replace(_DRAWN, rule="fa", v=1.0, feedback="signs"),
+    },
+    profiles={"smoke": Profile(1, {"steps": 20_000}), "laptop": Profile(16)},
+)
+
+EXPERIMENTS: tuple[Experiment, ...] = (SLIDES_200_80, SLIDES_1000, SLIDES_DFA, STUDENT_TEACHER)
 
 
 # --- claims ----------------------------------------------------------------------------------------------------------
@@ -143,6 +165,26 @@ def most_units_angle(record: Record) -> float | None:
     return quantiles[-1]
 
 
+#: The generalisation error that counts as reached: the plateau lies a hundred times higher.
+REACHED = 1e-3
+
+
+def same_signs(record: Record) -> float:
+    """1 where every second-layer weight ends with the sign of its feedback weight, else 0."""
+    return float((np.sign(record.evaluations[-1]["v"]) == np.sign(record.final["F"])).all())
+
+
+def log_time(record: Record) -> float:
+    """log10 of alpha at a generalisation error of 0.001, or at the run's end where that is not reached."""
+    rows = record.evaluations
+    errors, alphas = (np.array([row[name] for row in rows]) for name in ("error", "alpha"))
+    if not (errors < REACHED).any():
+        return float(np.log10(alphas[-1]))
+    after = max(int((errors < REACHED).argmax()), 1)
+    pair = slice(after - 1, after + 1)
+    return float(np.log10(np.interp(-np.log(REACHED), -np.log(errors[pair]), alphas[pair])))
+
+
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
@@ -170,6 +212,7 @@ def overfitting(reading: str) -> dict[str, tuple[Callable[[Record], float | None
 
 
 _MNIST = "fa_slides, MNIST results"
+_ST, _STUDENT = STUDENT_TEACHER.name, "fa_slides, student-teacher"
 
 CLAIMS: tuple[Claim, ...] = (
     *(
@@ -202,5 +245,26 @@ CLAIMS: tuple[Claim, ...] = (
         Claim(f"S6{path}", f"DFA on 200-200-100-10 comes down to 4.31 % test error ({words})", f"{_MNIST} (200-200-100-10)",
               value("slides-dfa", "test_error_pct", f"DFA{suffix}", high=PAPER_ERROR_PCT["slides-dfa"]))
         for suffix, (path, words) in READINGS.items()
+    ),
+    *(
+        Claim(f"S4/signs/{name}", f"the second layer takes the signs of the feedback vector ({words})", _STUDENT,
+              Share(_ST, variant, same_signs, low=1.0, least=0.5))
+        for name, variant, words in (("slides", "FA", "the slides' start"), ("random", "FA, random start", "random starts"))
+    ),
+    Claim("S4/cosine", "the second layer ends closer to the feedback vector than under BP (random starts)", _STUDENT,
+          gap(_ST, "cosine", "FA, random start", "BP, random start", low=ABOVE_ZERO)),
+    *(
+        claim
+        for name, fa_, bp_, words in (
+            ("slides", "FA", "BP", "the slides' start"),
+            ("random", "FA, random start", "BP, random start", "random starts"),
+            ("signs", "FA, random start, signs", "BP, random start", "random starts, feedback of +1 and -1"),
+            ("large", "FA, large v, signs", "BP, large v", "the same from a large second layer"),
+        )
+        for claim in (
+            Claim(f"S5/reaches/{name}", f"FA reaches an error of {REACHED:g} ({words})", _STUDENT,
+                  Share(_ST, fa_, "error", high=REACHED, least=0.5)),
+            Claim(f"S5/later/{name}", f"and later than BP ({words})", _STUDENT, gap(_ST, log_time, fa_, bp_, low=ABOVE_ZERO)),
+        )
     ),
 )  # fmt: skip
