@@ -1,8 +1,9 @@
-"""Figures of chapter 05_student_teacher: lines are the differential equations, dots are simulations."""
+"""Figures of chapter 05_student_teacher: lines are the differential equations, dots are simulations, recorded or live."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from . import style
+from .sweep import Results
 from .theory import Alignment, Order, gram_condition
 
 #: One colour for each student unit.
@@ -20,6 +22,20 @@ DOT = {"linestyle": "none", "marker": "o", "markersize": 3.2, "markeredgewidth":
 #: Below this part of its first value a loss counts as learned: what is left of the update has no direction to speak of.
 LEARNED = 1e-6
 ALPHA = r"$\alpha$ = steps / $N$"
+
+
+def recorded(results: Results, variant: str) -> Order:
+    """The recorded runs of a student-teacher variant: axis 0 seeds, axis 1 times."""
+    found = results.of(variant)
+    config = results.experiment.configs(results.profile)[variant]
+    return Order.from_records(config, [record.evaluations for record in found], [record.final for record in found])
+
+
+def noted(figure: Figure, results: Results, variants: Sequence[str]) -> Figure:
+    """The figure, with the line below it that says which recorded runs it shows."""
+    shown = replace(results, records=tuple(record for record in results.records if record.variant in variants))
+    figure.supxlabel(shown.provenance(), fontsize=7.5, color=style.GREY)
+    return figure
 
 
 def overlaps(simulated: Order, theory: Sequence[Order]) -> Figure:
@@ -45,21 +61,19 @@ def overlaps(simulated: Order, theory: Sequence[Order]) -> Figure:
     return figure
 
 
-def errors(runs: Mapping[str, tuple[Order, Sequence[Order]]]) -> Figure:
-    """Generalisation error of one run a rule (rule -> simulation, pieces of theory) against alpha, both logarithmic."""
-    figure, ax = plt.subplots(figsize=(style.TEXT_WIDTH, 3.1), layout="constrained")
-    for rule, (simulated, theory) in runs.items():
-        look = style.method(rule)
-        for number, piece in enumerate(theory):
-            label = None if number else f"{look.label}, theory"
-            ax.plot(piece.alpha, piece.error, color=look.color, linewidth=1.3, label=label)
-            if number:
-                ax.plot(piece.alpha[0], piece.error[0], marker="|", markersize=12, color=look.color)
-        dots = DOT | {"marker": look.marker, "label": f"{look.label}, simulation"}
-        ax.plot(simulated.alpha, simulated.error, color=look.color, **dots)
-    ax.set(xlabel=ALPHA, ylabel="generalisation error", yscale="log")
-    _logarithmic(ax, simulated)
-    ax.legend()
+def errors(runs: Mapping[str, Sequence[tuple[Order, Sequence[Order]]]]) -> Figure:
+    """Generalisation error against alpha, both logarithmic, one panel a rule (rule -> simulation and pieces of theory, by seed)."""
+    figure, axes = plt.subplots(1, len(runs), figsize=(style.TEXT_WIDTH, 3.1), sharey=True, layout="constrained", squeeze=False)
+    for ax, (rule, seeds) in zip(axes[0], runs.items(), strict=True):
+        for (simulated, theory), color in zip(seeds, UNIT_COLORS, strict=False):
+            for number, piece in enumerate(theory):
+                ax.plot(piece.alpha, piece.error, color=color, linewidth=1.1)
+                if number:
+                    ax.plot(piece.alpha[0], piece.error[0], marker="|", markersize=11, color=color)
+            ax.plot(simulated.alpha, simulated.error, color=color, **DOT)
+        ax.set(title=style.method(rule).label, xlabel=ALPHA, yscale="log")
+        _logarithmic(ax, simulated)
+    axes[0, 0].set(ylabel="generalisation error")
     return figure
 
 
@@ -88,10 +102,10 @@ def degeneracy(fa: Order, bp: Order) -> Figure:
         look = style.method(order.config.rule)
         dots = DOT | {"marker": look.marker, "alpha": 0.8, "label": look.label}
         axes[0].plot(order.F.ravel(), order.v.ravel(), color=look.color, **dots)
-    axes[0].axhline(0, color=style.GREY, linewidth=0.8)
-    axes[0].axvline(0, color=style.GREY, linewidth=0.8)
-    axes[0].set(xlabel="feedback weight $F_k$", ylabel="second-layer weight $v_k$ at the end", ylim=(-1.75, 1.75))
-    axes[0].legend(loc="upper left", ncols=2, handletextpad=0.1, columnspacing=0.8)
+    reach = np.abs(fa.F).max() * 1.05
+    axes[0].plot([-reach, 0, 0, reach], [-1, -1, 1, 1], color=style.GREY, linewidth=1, label="stable under FA")
+    axes[0].set(xlabel="feedback weight $F_k$", ylabel="second-layer weight $v_k$ at the end", ylim=(-1.75, 2.6))
+    axes[0].legend(loc="upper left", fontsize=8)
     bins = np.linspace(-1, 1, 21)
     signs = np.array(np.meshgrid(*[(-1.0, 1.0)] * fa.config.K)).reshape(fa.config.K, -1)
     every = (fa.F / np.linalg.norm(fa.F, axis=1, keepdims=True)) @ signs / np.sqrt(fa.config.K)
@@ -106,8 +120,11 @@ def degeneracy(fa: Order, bp: Order) -> Figure:
     return figure
 
 
-def delays(fa: Order, signs: Order, bp: Order, level: float) -> Figure:
-    """When each draw reaches an error: against its smallest feedback weight, and against BP from the same weights."""
+def delays(fa: Order, signs: Order, bp: Order, theory: Order, level: float) -> Figure:
+    """When each draw reaches an error: against its smallest feedback weight, and against BP from the same weights.
+
+    `theory` solves the equations from the starts of `fa`.
+    """
     figure, axes = plt.subplots(1, 2, figsize=(style.TEXT_WIDTH, 3.0), layout="constrained")
     mine, theirs, others = fa.first_below(level), bp.first_below(level), signs.first_below(level)
     limit, weakest = float(bp.alpha.max()), np.abs(fa.F[:, 0]).min(axis=-1)
@@ -117,25 +134,30 @@ def delays(fa: Order, signs: Order, bp: Order, level: float) -> Figure:
     not_yet = {"color": look.color, "linestyle": "none", "marker": "^", "markerfacecolor": "none"}
     axes[0].plot(weakest[reached], mine[reached], **there, label="FA, $F$ normal")
     axes[0].plot(weakest[~reached], np.full((~reached).sum(), limit), **not_yet, label="FA, not by the end")
-    weak = reached & (weakest <= np.median(weakest[reached]))
-    line = np.array([weakest.min(), weakest.max()])
-    slope = np.median((mine * weakest)[weak]) / line
-    axes[0].plot(line, slope, color=style.GREY, linestyle="--", linewidth=1, label="slope $-1$")
-    axes[0].axhline(np.median(theirs), color=base.color, linewidth=1.2, label="BP, median")
+    solved = theory.first_below(level)
+    ring = {"color": style.BLACK, "linestyle": "none", "marker": "o", "markersize": 8, "markerfacecolor": "none"}
+    axes[0].plot(weakest[np.isfinite(solved)], solved[np.isfinite(solved)], **ring, label="FA, theory")
+    if reached.any():
+        weak = reached & (weakest <= np.median(weakest[reached]))
+        line = np.array([weakest.min(), weakest.max()])
+        slope = np.median((mine * weakest)[weak]) / line
+        axes[0].plot(line, slope, color=style.GREY, linestyle="--", linewidth=1, label="slope $-1$")
+    axes[0].axhline(np.median(np.minimum(theirs, limit)), color=base.color, linewidth=1.2, label="BP, median")
     axes[0].set(xlabel=r"smallest feedback weight $\min_k |F_k|$", ylabel=rf"$\alpha$ at error {level:g}")
     axes[0].set(xscale="log", yscale="log")
     _ticks(axes[0].xaxis, (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1))
     _ticks(axes[0].yaxis, (200, 500, 1000, 2000, 5000))
-    axes[0].set_ylim(min(mine.min(), theirs.min()) * 0.5, limit * 2.5)
+    axes[0].set_ylim(min(mine.min(), theirs.min(), limit) * 0.5, limit * 2.5)
     axes[0].legend(fontsize=8)
-    rows = (("$F$ normal", mine / theirs), (r"$F_k = \pm 1$", others / theirs))
+    with np.errstate(invalid="ignore"):
+        rows = (("$F$ normal", mine / theirs), (r"$F_k = \pm 1$", others / theirs))
     spread = np.linspace(-0.12, 0.12, len(theirs))
     for row, (_, ratio) in enumerate(rows):
         good = np.isfinite(ratio)
-        top = limit / np.median(theirs)
+        top = limit / np.median(np.minimum(theirs, limit))
         axes[1].plot(row + spread[good], ratio[good], **there)
         axes[1].plot(row + spread[~good], np.full((~good).sum(), top), **not_yet)
-        axes[1].plot([row - 0.22, row + 0.22], [np.median(ratio)] * 2, color=style.BLACK, linewidth=1.6)
+        axes[1].plot([row - 0.22, row + 0.22], [min(np.median(ratio), top)] * 2, color=style.BLACK, linewidth=1.6)
     axes[1].axhline(1, color=base.color, linewidth=1.2)
     axes[1].set(xticks=(0, 1), xticklabels=[name for name, _ in rows], xlim=(-0.5, 1.5))
     axes[1].set(ylabel="time under FA / time under BP", yscale="log")

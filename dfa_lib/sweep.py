@@ -216,8 +216,8 @@ def run(
 ) -> list[Record]:
     """Make the runs that are missing and write their records; the records of those, in the order in which they ended.
 
-    On a CPU each run is one task of one thread, `jobs` of them at a time; on a GPU all seeds of a configuration are one
-    batched run. `report(run, fraction done)` is called as the work goes on. Interrupted by Ctrl-C, finished runs are
+    On a CPU each run is one task of one thread, `jobs` of them at a time; on a GPU, and of a student and its teacher anywhere,
+    all seeds of a configuration are one batched run. `report(run, fraction done)` is called as the work goes on. Interrupted by Ctrl-C, finished runs are
     recorded and a long run goes on from its checkpoint next time.
     """
     directory = results_dir(directory).resolve()  # a worker's working folder and environment may be others
@@ -228,7 +228,8 @@ def run(
         records.prepare(name, directory)
     groups: dict[tuple[str, str], list[Run]] = {}
     for item in todo:
-        groups.setdefault((item.experiment, item.hash if device == "cpu" else f"{item.config}"), []).append(item)
+        alone = device == "cpu" and isinstance(item.config, Config)
+        groups.setdefault((item.experiment, item.hash if alone else f"{item.config}"), []).append(item)
     tasks = list(groups.values())
     try:
         if jobs == 1 or len(tasks) < 2:

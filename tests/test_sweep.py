@@ -20,6 +20,7 @@ from dfa_lib.errors import DfaLibError
 from dfa_lib.experiments import Experiment, Profile, Run
 from dfa_lib.graph import dfa, fp
 from dfa_lib.records import Record, read_all, write
+from dfa_lib.theory import StudentTeacher, simulate
 from dfa_lib.training import train
 
 BASE = Config(data="digits-5k", hidden=(16,), steps=40, evaluate_every=20)
@@ -58,6 +59,34 @@ def write_all(experiment: Experiment, profile: str, seeds: int | None = None) ->
 def outcome(made: list[Record]) -> dict:
     """What must be equal to the bit, whoever ran it."""
     return {r.hash: (r.variant, r.seed, r.evaluations, r.final, r.status, r.step, r.threads, r.data) for r in made}
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_student_and_its_teacher_are_a_run_like_any_other(folder, jobs):
+    base = StudentTeacher(N=30, steps=200, evaluations=4, spacing="log")
+    pair = Experiment("pair", "t", "s", {"BP": base, "FA": replace(base, rule="fa")}, {"smoke": Profile(2, {"lr_w": 0.4})})
+    runs = pair.runs("smoke")
+    assert len({run.hash for run in runs}) == 4 and min(sweep.estimate(runs).values()) > 0
+    reports = []
+    made = sweep.run(runs, jobs, report=lambda run, done: reports.append((run.hash, done)))
+    assert sorted(reports) == sorted((run.hash, 1.0) for run in runs)
+    assert sweep.missing(runs) == [] and sweep.run(runs) == [] and leftovers(folder) == []
+    found = sweep.recorded(pair)["smoke"]
+    alone = simulate(runs[1].config, [0])
+    assert found.final("FA", "error")[0] == pytest.approx(float(alone.error[0, -1]), rel=1e-6)
+    assert {r.step for r in made} == {200} and {r.status for r in made} == {"finished"}
+    table = found.summary()
+    assert list(table["variant"]) == ["BP", "FA"] and "generalisation error" in table and (table["ms a step"] > 0).all()
+    assert found.provenance().startswith("student and teacher, 200 steps, 2 seed(s), profile 'smoke'")
+    longer = replace(pair, profiles={"smoke": Profile(2, {"lr_w": 0.4, "steps": 300})})
+    assert len(sweep.stale(longer, read_all("pair"))) == 4
+
+
+def test_a_student_that_runs_away_has_diverged():
+    wild = StudentTeacher(unit="relu", N=30, R=0.05, lr_w=80.0, lr_v=80.0, steps=400, evaluations=4)
+    run = Experiment("wild", "t", "s", {"BP": wild}, {"smoke": Profile(1)}).runs("smoke")
+    (made,) = sweep.run(run)
+    assert made.status == "diverged" and read_all("wild")[0].final["error"] is None
 
 
 def leftovers(folder: Path) -> list[str]:

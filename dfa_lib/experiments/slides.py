@@ -92,7 +92,7 @@ STUDENT_TEACHER = Experiment(
         "BP, large v": replace(_DRAWN, v=1.0),
         "FA, large v, signs": replace(_DRAWN, rule="fa", v=1.0, feedback="signs"),
     },
-    profiles={"smoke": Profile(1, {"steps": 20_000}), "laptop": Profile(16)},
+    profiles={"smoke": Profile(1, {"N": 100, "steps": 100_000}), "laptop": Profile(16)},
 )
 
 EXPERIMENTS: tuple[Experiment, ...] = (SLIDES_200_80, SLIDES_1000, SLIDES_DFA, STUDENT_TEACHER)
