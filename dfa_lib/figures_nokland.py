@@ -18,7 +18,7 @@ from . import figures, style
 from .experiments import nokland
 from .experiments.base import Experiment
 from .sweep import Results
-from .verdicts import NOT_RUN, Claim, Evidence, Interval, Verdict, difference, verdict
+from .verdicts import NOT_RUN, Claim, Evidence, Interval, difference, verdict
 
 METHODS = ("BP", "FA", "DFA")
 
@@ -47,20 +47,7 @@ def _band(ax: Axes, x: np.ndarray, values: np.ndarray, line: str = "-", **look) 
     ax.fill_between(x, values.min(axis=0), values.max(axis=0), color=look["color"], alpha=0.18, linewidth=0)
 
 
-# --- claims --------------------------------------------------------------------------------------------------------------
-
-
-def claims(chosen: Iterable[Claim], evidence: Evidence) -> pd.DataFrame:
-    """One row a claim: what it says, the verdict, the effect with its 95 % interval, the seeds, and what it rests on."""
-    rows = {}
-    for found in (verdict(claim, evidence) for claim in chosen):
-        rows[found.claim.id] = {"says": found.claim.text, "verdict": found.outcome, "effect [95 %]": _effect(found),
-                                "n": found.n, "rests on": found.basis, "budget": found.budget}  # fmt: skip
-    return pd.DataFrame(rows).T
-
-
-def _effect(found: Verdict) -> str:
-    return f"{found.effect:.3g}" if found.effect else ""
+# --- how many claims came out how ------------------------------------------------------------------------------------------
 
 
 def count(chosen: Iterable[Claim], evidence: Evidence) -> str:
