@@ -276,6 +276,8 @@ def _sum(weights: Mapping[str, float]) -> str:
 
 def _range(low: float, high: float) -> str:
     if math.isinf(low):
+        if high == -ABOVE_ZERO:
+            return "below 0"
         return f"at most {high:g}"
     if low == ABOVE_ZERO:
         return "above 0"
