@@ -15,6 +15,7 @@ says what it is. Chapter 17_scorecard gathers the verdicts.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -60,13 +61,13 @@ def combination(samples: Sequence[Sequence[float]], weights: Sequence[float]) ->
 
     if min(map(len, samples)) < 2:
         raise DfaLibError(f"an interval needs at least two seeds on each side; got {' and '.join(str(len(s)) for s in samples)}")
-    means = [sum(sample) / len(sample) for sample in samples]
+    means = [statistics.mean(sample) for sample in samples]  # exact: equal values have no spread
     squares = [sum((v - m) ** 2 for v in s) for s, m in zip(samples, means, strict=True)]
     parts = [w * w * q / (len(s) - 1) / len(s) for s, q, w in zip(samples, squares, weights, strict=True)]
     mean, variance = sum(w * m for w, m in zip(weights, means, strict=True)), sum(parts)
     if variance == 0:
         return Interval(mean, mean, mean, min(map(len, samples)))
-    freedom = variance**2 / sum(p * p / (len(s) - 1) for p, s in zip(parts, samples, strict=True))
+    freedom = 1 / sum((p / variance) ** 2 / (len(s) - 1) for p, s in zip(parts, samples, strict=True))
     half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(variance)
     return Interval(mean, mean - half, mean + half, min(map(len, samples)))
 
@@ -276,7 +277,7 @@ def _sum(weights: Mapping[str, float]) -> str:
 
 def _range(low: float, high: float) -> str:
     if math.isinf(low):
-        return f"at most {high:g}"
+        return "below 0" if high == -ABOVE_ZERO else f"at most {high:g}"
     if low == ABOVE_ZERO:
         return "above 0"
     return f"at least {low:g}" if math.isinf(high) else f"{low:g} to {high:g}"
