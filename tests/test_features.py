@@ -18,13 +18,13 @@ def test_readers_agree_with_scikit_learn():
     from sklearn.linear_model import Ridge
     from sklearn.neighbors import KNeighborsClassifier
 
-    (known, labels), (asked, _) = blobs(60), blobs(45, seed=1)
+    (known, labels), (asked, _) = blobs(9), blobs(300, seed=1)  # few known: a hundred times the ridge is another reader
     nearest = KNeighborsClassifier(1).fit(known, labels).predict(asked)
     assert features.nearest_neighbour(known, labels, asked, chunk=7).tolist() == nearest.tolist()
     x = known.double() - known.double().mean(dim=0)
     ridge = Ridge(alpha=features.RIDGE * x.square().sum().item() / 6).fit(known.double(), torch.nn.functional.one_hot(labels))
     assert features.linear_probe(known, labels, asked).tolist() == ridge.predict(asked.double()).argmax(axis=1).tolist()
-    dead = torch.ones(60, 6)  # a dead layer: no spread at all
+    dead = torch.ones(9, 6)  # a dead layer: no spread at all
     assert set(features.linear_probe(dead, labels, dead[:5]).tolist()) <= {0, 1, 2}
 
 

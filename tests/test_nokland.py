@@ -401,6 +401,8 @@ def test_gaps_stand_where_the_records_say(paper):
     assert rows == [row for row in ROWS if row != "100x240"]
     fa = next(c.lines[0] for c in ax.containers if c.get_label() == "FA, here")
     assert fa.get_xdata()[0] == pytest.approx(0.04) and round(fa.get_ydata()[0]) == rows.index("7x240")
+    (dfa, *_) = (line for line in ax.lines if line.get_label() == "DFA, the paper")
+    assert (dfa.get_xdata()[0], dfa.get_ydata()[0]) == pytest.approx((2.32 - 2.16, 0.14))
     assert [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == "--"] == [nokland.CLOSE]
 
 

@@ -110,6 +110,7 @@ def test_intervals_shift_and_scale_with_the_values_and_change_sign_with_the_orde
 def test_equal_values_have_themselves_as_their_interval(number):
     found = combination([[number] * 3], [1.0])
     assert (found.low, found.mean, found.high) == (number, number, number)
+    assert difference([number] * 5, [number] * 3).n == 3
     tiny = difference([number, 2 * number, 3 * number], [number] * 3)
     assert tiny.low <= tiny.mean <= tiny.high and tiny.mean == pytest.approx(number)
 
@@ -174,6 +175,7 @@ def test_gap_is_variant_minus_base_and_order_is_each_above_the_one_before():
     assert outcome(order("tiny", "test_error_pct", "CBA"), **found) == CONTRADICTED
     assert outcome(order("tiny", "test_error_pct", "ACB"), **found) == PARTLY
     assert outcome(order("tiny", "test_error_pct", "ABC"), **found | {"B": [1.0, 1.1, 1.2]}) == PARTLY
+    assert outcome(order("tiny", "test_error_pct", "AB"), A=[1.0] * 3, B=[1.0] * 3) == CONTRADICTED
 
 
 @pytest.mark.parametrize("low, high, hits", [(5, math.inf, 2), (-math.inf, 5, 3), (5, 5, 1), (4, 6, 4), (7, 9, 0)])
