@@ -147,8 +147,9 @@ def rates(evidence: Evidence) -> Figure:
     for ax, row in zip(axes, nokland.SEARCHED, strict=True):
         for method in METHODS:
             look = style.method(method.lower())
-            ends = np.array([results.final(f"{row} {method} {rate:g}", "test_error_pct") for rate in nokland.RATES]).T
-            _band(ax, np.array(nokland.RATES), ends, color=look.color, marker=look.marker, label=look.label)
+            ends = [results.final(f"{row} {method} {rate:g}", "test_error_pct") for rate in nokland.RATES]
+            shared = np.array(list(zip(*ends, strict=False)), dtype=float)  # the seeds that every rate has
+            _band(ax, np.array(nokland.RATES), shared, color=look.color, marker=look.marker, label=look.label)
         ax.axvline(1e-4, color=style.GREY, linewidth=0.8, linestyle="--")
         ax.set(title=row, xlabel="learning rate", xscale="log", yscale="log")
         ax.yaxis.set_major_formatter("{x:g}")

@@ -54,8 +54,8 @@ class Results:
             raise DfaLibError(f"no record of {variant!r} in {self.experiment.name} ({self.profile})")
         return found
 
-    def final(self, variant: str, metric: str) -> list[float | None]:
-        """A final metric of each seed of a variant, None where it is not finite."""
+    def final(self, variant: str, metric: str) -> list:
+        """A final metric of each seed of a variant: a number, None where it is not finite, or a list with one a layer."""
         return [record.final[metric] for record in self.of(variant)]
 
     def summary(self) -> pandas.DataFrame:

@@ -14,8 +14,10 @@ says what it is. Chapter 17_scorecard gathers the verdicts.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+import statistics
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,13 +62,13 @@ def combination(samples: Sequence[Sequence[float]], weights: Sequence[float]) ->
 
     if min(map(len, samples)) < 2:
         raise DfaLibError(f"an interval needs at least two seeds on each side; got {' and '.join(str(len(s)) for s in samples)}")
-    means = [sum(sample) / len(sample) for sample in samples]
+    means = [statistics.mean(sample) for sample in samples]  # exact: equal values have no spread
     squares = [sum((v - m) ** 2 for v in s) for s, m in zip(samples, means, strict=True)]
     parts = [w * w * q / (len(s) - 1) / len(s) for s, q, w in zip(samples, squares, weights, strict=True)]
     mean, variance = sum(w * m for w, m in zip(weights, means, strict=True)), sum(parts)
     if variance == 0:
         return Interval(mean, mean, mean, min(map(len, samples)))
-    freedom = variance**2 / sum(p * p / (len(s) - 1) for p, s in zip(parts, samples, strict=True))
+    freedom = 1 / sum((p / variance) ** 2 / (len(s) - 1) for p, s in zip(parts, samples, strict=True))
     half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(variance)
     return Interval(mean, mean - half, mean + half, min(map(len, samples)))
 
@@ -179,6 +181,8 @@ class Verdict:
     budget: str = ""
     parts: tuple[Verdict, ...] = ()
     claim: Claim | None = None
+    shown: str = ""  #: runs, effect and seeds,
+    aim: tuple[str, str] | None = None  #: and what is measured, and what was claimed of it
 
 
 @dataclass
@@ -230,14 +234,16 @@ def _judge(test: Test, evidence: Evidence) -> Verdict:
         effect = share(sum(test.low <= v <= test.high for v in samples[0]), n)
         low, high = test.least, test.most
         claimed = _range(low or -math.inf, math.inf if high == 1 else high)
-        said = f"share of seeds of {test.variant} with {what} {_range(test.low, test.high)}: {effect:.2f}"
+        what = f"{what} {_range(test.low, test.high)} in a share of seeds"
+        said = f"{test.variant}: {effect:.2f}"
     else:
         effect = combination(samples, list(test.weights.values()))
         low, high, claimed = test.low, test.high, _range(test.low, test.high)
-        said = f"{what} of {_sum(test.weights)}: {effect:.3g}"
+        said = f"{_sum(test.weights)}: {effect:.3g}"
     inside, outside = low <= effect.low and effect.high <= high, effect.low > high or effect.high < low
     outcome = REPRODUCED if inside else CONTRADICTED if outside else PARTLY
-    return Verdict(outcome, f"{said}, n = {n}; claimed {claimed}", effect, n, budget)
+    shown, aim = f"{said}, n = {n}", (what, claimed)
+    return Verdict(outcome, f"{what} of {shown}; claimed {claimed}", effect, n, budget, shown=shown, aim=aim)
 
 
 def _compose(test: Parts, parts: list[Verdict]) -> Verdict:
@@ -249,8 +255,18 @@ def _compose(test: Parts, parts: list[Verdict]) -> Verdict:
     else:
         outcome = outcomes.pop() if len(outcomes) == 1 else PARTLY
     budgets = list(dict.fromkeys(part.budget for part in parts if part.budget))
-    basis = "; ".join(f"({k}) {part.outcome}: {part.basis}" for k, part in enumerate(parts, 1))
+    basis = "; ".join(f"({k}) {said}" for k, said in enumerate(_together(parts), 1))
     return Verdict(outcome, basis, None, min(part.n for part in parts), "; ".join(budgets), tuple(parts))
+
+
+def _together(parts: list[Verdict]) -> Iterator[str]:
+    """What parts rest on; those in a row that ask the same of different runs, in one sentence."""
+    for aim, group in itertools.groupby(parts, lambda part: part.aim):
+        alike = list(group)
+        if aim and len(alike) > 1:
+            yield f"{aim[0]}, claimed {aim[1]}: " + "; ".join(f"{part.shown}, {part.outcome}" for part in alike)
+        else:
+            yield from (f"{part.outcome}: {part.basis}" for part in alike)
 
 
 def measure(record: Record, metric: Metric) -> float | None:
@@ -276,9 +292,7 @@ def _sum(weights: Mapping[str, float]) -> str:
 
 def _range(low: float, high: float) -> str:
     if math.isinf(low):
-        if high == -ABOVE_ZERO:
-            return "below 0"
-        return f"at most {high:g}"
+        return "below 0" if high == -ABOVE_ZERO else f"at most {high:g}"
     if low == ABOVE_ZERO:
         return "above 0"
     return f"at least {low:g}" if math.isinf(high) else f"{low:g} to {high:g}"

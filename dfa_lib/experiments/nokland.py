@@ -118,7 +118,7 @@ RATE_SEARCH = Experiment(
     },
 )  # fmt: skip
 
-#: Each method's best rate in that search under 'laptop' (lowest mean error): `best_rates` finds them, a test compares.
+#: Each method's best rate in that search under 'laptop' (lowest mean error); a test compares.
 OWN_RATES = {name: 1e-4 for name in (f"{row} {method}" for row in SEARCHED for method in METHODS)}
 
 OWN = Experiment(
@@ -399,26 +399,26 @@ def _measured(record: Record, name: str) -> list[list[float]]:
     return [row for row in rows if None not in row]
 
 
-def late_beta(record: Record) -> float:
+def late_beta(record: Record) -> float | None:
     """Largest angle beta of any layer over the second half of training (degrees)."""
     rows = _measured(record, "beta")
-    return max(max(row) for row in rows[len(rows) // 2 :])
+    return max((max(row) for row in rows[len(rows) // 2 :]), default=None)
 
 
-def first_beta(record: Record) -> float:
+def first_beta(record: Record) -> float | None:
     """Largest angle beta of any layer at the start (degrees)."""
-    return max(_measured(record, "beta")[0])
+    return max((max(row) for row in _measured(record, "beta")[:1]), default=None)
 
 
-def k_change(record: Record) -> float:
+def k_change(record: Record) -> float | None:
     """Largest change of K, over layers, from the start to the end."""
     rows = _measured(record, "K")
-    return max(last - first for first, last in zip(rows[0], rows[-1], strict=True))
+    return max(last - first for first, last in zip(rows[0], rows[-1], strict=True)) if rows else None
 
 
-def turned(record: Record) -> float:
+def turned(record: Record) -> float | None:
     """Largest turn of the update directions of any layer by the end (degrees)."""
-    return max(_measured(record, "turned")[-1])
+    return max((max(row) for row in _measured(record, "turned")[-1:]), default=None)
 
 
 READERS = {"nearest_neighbour_error_pct": "nearest neighbour's", "linear_probe_error_pct": "linear probe's"}
