@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from . import style
 from .sweep import Results
-from .verdicts import difference
+from .verdicts import Claim, Evidence, difference, verdict
 
 
 def _curves(results: Results, variant: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
@@ -95,6 +95,14 @@ def final_table(results: Results, groups: Mapping[str, Sequence[str]], paper: Ma
                          "here, test %": f"{test.mean():.2f}" + (f" ± {test.std():.2f}" if len(test) > 1 else ""), "training %": f"{train.mean():.3f}",
                          "n": len(test), "minus BP [95 %]": gap})  # fmt: skip
     return pd.DataFrame(rows).set_index("").rename_axis(None)
+
+
+def claims(chosen: Iterable[Claim], evidence: Evidence) -> pd.DataFrame:
+    """One row a claim: what it says, the verdict, what that rests on (with the effect and its 95 % interval), and the budget."""
+    rows = {}
+    for found in (verdict(claim, evidence) for claim in chosen):
+        rows[found.claim.id] = {"says": found.claim.text, "verdict": found.outcome, "rests on": found.basis, "budget": found.budget}
+    return pd.DataFrame(rows).T
 
 
 def _finish(figure: Figure, axes: Iterable[Axes], results: Results) -> Figure:

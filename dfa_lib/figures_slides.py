@@ -14,7 +14,7 @@ from . import figures, style
 from .alignment import UNIT_QUANTILES
 from .experiments import slides
 from .sweep import Results
-from .verdicts import Claim, Evidence, difference, verdict
+from .verdicts import difference
 
 #: The lowest error that a logarithmic axis shows: one of 10,000 examples.
 FLOOR_PCT = 0.01
@@ -201,14 +201,4 @@ def reached_table(results: Results, variants: Sequence[str]) -> pd.DataFrame:
             "reaches the slides'": f"epoch {min(made):g} to {max(made):g}" if made else "never",
             "seeds that reach it": f"{len(made)} of {len(found)}",
         }
-    return pd.DataFrame(rows).T
-
-
-def verdicts(claims: Iterable[Claim], evidence: Evidence) -> pd.DataFrame:
-    """One row a claim: what it says, verdict, effect with its 95 % interval, and seeds."""
-    rows = {}
-    for claim in claims:
-        found = verdict(claim, evidence)
-        effect = f"{found.effect:.3g}" if found.effect else ""
-        rows[claim.id] = {"says": claim.text, "verdict": found.outcome, "effect [95 %]": effect, "n": found.n}
     return pd.DataFrame(rows).T

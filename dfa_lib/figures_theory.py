@@ -146,9 +146,9 @@ def delays(fa: Order, signs: Order, bp: Order, theory: Order, level: float) -> F
     axes[0].set(xlabel=r"smallest feedback weight $\min_k |F_k|$", ylabel=rf"$\alpha$ at error {level:g}")
     axes[0].set(xscale="log", yscale="log")
     _ticks(axes[0].xaxis, (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1))
-    _ticks(axes[0].yaxis, (200, 500, 1000, 2000, 5000))
-    axes[0].set_ylim(min(mine.min(), theirs.min(), limit) * 0.5, limit * 2.5)
-    axes[0].legend(fontsize=8)
+    _ticks(axes[0].yaxis, (200, 500, 1000, 2000, 5000, 10_000))
+    axes[0].set_ylim(min(mine.min(), theirs.min(), limit) * 0.7, limit * 6)
+    axes[0].legend(fontsize=8, loc="upper right")
     with np.errstate(invalid="ignore"):
         rows = (("$F$ normal", mine / theirs), (r"$F_k = \pm 1$", others / theirs))
     spread = np.linspace(-0.12, 0.12, len(theirs))

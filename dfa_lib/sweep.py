@@ -123,6 +123,9 @@ def recorded(experiment: Experiment | str, directory: str | Path | None = None) 
         for variant, config in experiment.configs(profile).items():
             matching = (found.get(content_hash(config, seed)) for seed in sorted(seeds))
             current += [replace(r, variant=variant) for r in matching if r is not None and _same(config, r)]
+        for larger in [name for name, results in made.items() if {r.hash for r in results.records} == {r.hash for r in current}]:
+            if len(current) < len(experiment.runs(larger)):  # the same runs, and too few for that budget: they are this one's
+                del made[larger]
         if current:
             made[profile] = Results(experiment, profile, tuple(current), old)
     return made

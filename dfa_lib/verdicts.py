@@ -277,7 +277,9 @@ def _sum(weights: Mapping[str, float]) -> str:
 
 def _range(low: float, high: float) -> str:
     if math.isinf(low):
-        return "below 0" if high == -ABOVE_ZERO else f"at most {high:g}"
+        if high == -ABOVE_ZERO:
+            return "below 0"
+        return f"at most {high:g}"
     if low == ABOVE_ZERO:
         return "above 0"
     return f"at least {low:g}" if math.isinf(high) else f"{low:g} to {high:g}"

@@ -89,6 +89,14 @@ def test_a_student_that_runs_away_has_diverged():
     assert made.status == "diverged" and read_all("wild")[0].final["error"] is None
 
 
+def test_runs_that_two_budgets_share_are_named_after_the_one_whose_seeds_they_fill():
+    same = replace(TINY, profiles={"smoke": Profile(1, {"steps": 20}), "laptop": Profile(2), "paper": Profile(3)})
+    write_all(same, "laptop")
+    assert set(sweep.recorded(same)) == {"laptop"}
+    write_all(same, "paper")
+    assert {name: len(found.records) for name, found in sweep.recorded(same).items()} == {"paper": 6, "laptop": 6}
+
+
 def leftovers(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.suffix != ".json")
 

@@ -75,9 +75,9 @@ SLIDES_DFA = Experiment(
 )
 
 #: The slides' start: no overlap with the teacher at all. What else is assumed, `theory.StudentTeacher`'s defaults say.
-_SLIDES = StudentTeacher(steps=500_000, spacing="log")
-#: Random first layers, so that nothing is exactly symmetric; longer, since a small feedback weight takes its time.
-_DRAWN = replace(_SLIDES, R=None, steps=1_000_000)
+_SLIDES = StudentTeacher(steps=2_000_000, spacing="log")  # alpha = 4000: a small feedback weight takes its time
+#: Random first layers, so that nothing is exactly symmetric.
+_DRAWN = replace(_SLIDES, R=None)
 
 STUDENT_TEACHER = Experiment(
     name="slides-student-teacher",
