@@ -4,8 +4,9 @@
     signal angle   per example, between the signals at h_i (before f')
     mean angle     between the two batch means of delta_i
 
-Angles are in degrees, 90 for unrelated directions. All are computed in float64, in evaluation mode (no dropout). An example
-whose error or delta is too small to have a direction is dropped and counted as undefined, never averaged in.
+Angles are in degrees, 90 for unrelated directions. All are computed in float64, in evaluation mode (no dropout, the running
+statistics of batch normalisation). An example whose error or delta is too small to have a direction is dropped and counted as
+undefined, never averaged in.
 """
 
 from __future__ import annotations
@@ -55,8 +56,10 @@ class Probe:
         self, network: Network, feedback: Feedback, loss: Callable, x: Tensor, y: Tensor, theorem: bool = False
     ) -> None:
         self.source, self.feedback, self.loss = network, feedback, loss
-        self.network = Network(network.widths, network.unit.name, network.replicas, torch.float64, network.device)
-        self.work = Workspace(self.network, len(x))
+        self.network = Network(
+            network.widths, network.unit.name, network.replicas, torch.float64, network.device, network.norm is not None
+        )
+        self.work = Workspace(self.network, len(x), training=False)
         self.work.x.copy_(x.to(torch.float64).expand_as(self.work.x))
         self.work.y.copy_(y.to(torch.float64).expand_as(self.work.y))
         zeros = [0] * network.replicas

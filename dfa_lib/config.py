@@ -57,6 +57,7 @@ class Config:
     data: str = "mnist"
     hidden: tuple[int, ...] = (240,) * 7  #: widths of the hidden layers
     activation: str = "tanh"
+    batch_norm: bool = False  #: batch normalisation of each hidden layer, between its affine map and its activation
     loss: str = "cross-entropy"
     rule: Rule = field(default_factory=bp)
     init: str = "uniform-from"  #: distribution of the weights (`network.DISTRIBUTIONS`)
@@ -107,6 +108,8 @@ class Config:
             raise DfaLibError("theorem is measured with alignment; give the number of examples, as in alignment=500")
         if self.after and self.after.hidden != self.hidden:
             raise DfaLibError(f"the stage before has hidden layers {self.after.hidden}, this one {self.hidden}; weights cannot go over")
+        if self.after and self.after.batch_norm != self.batch_norm:
+            raise DfaLibError(f"the stage before has batch_norm={self.after.batch_norm}, this one {self.batch_norm}; weights cannot go over")
 
     def graph(self, n_in: int, n_out: int) -> FeedbackGraph:
         """The rule's feedback graph on this network."""

@@ -4,6 +4,9 @@ It works level by level. The layers of a level that read the same source through
 so DFA's feedback is one product and one gate whatever the depth. No autograd.
 
     delta_i = (source_i @ M_i) * f'(a_i)      with M_i stored as (n_source, n_i): B_i^T of the papers' column convention
+
+With batch normalisation the derivative is f' of the normalised a_i, and the result goes through the exact backward pass of the
+normalisation, whichever edge brought it.
 """
 
 from __future__ import annotations
@@ -90,6 +93,8 @@ class Feedback:
             if product.gate:
                 a = work.a.span(product.targets) if work.a else None
                 steps.append(lambda d=delta, h=work.h.span(product.targets), a=a: gate(d, h, a))
+            if work.norm is not None:
+                steps.append(work.norm.backward(product.targets, delta))
 
         def phase() -> None:
             for step in steps:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .config import Optimizer
 from .errors import DfaLibError
-from .network import Network, Workspace
+from .network import Network, Stacks, Workspace
 
 #: Numbers in a chunk of weights: its gradient (2 MiB in float32) is used while it is still in cache. Found by timing 2^15 to 2^20.
 CHUNK = 1 << 19
@@ -39,7 +39,7 @@ class Updater:
         self.lr = optimizer.lr if lrs is None else torch.tensor(lrs, **numbers).view(-1, 1, 1)
         moments = {"sgd": 0, "momentum": 1, "rmsprop": 1, "adam": 2}[optimizer.name]
         self.moments = [
-            [torch.zeros_like(tensor) for tensor in (*network.weights.tensors, *network.biases.tensors)] for _ in range(moments)
+            [torch.zeros_like(tensor) for stacks in network.parameters.values() for tensor in stacks.tensors] for _ in range(moments)
         ]
         self.powers = torch.ones(2, dtype=torch.float64, device=network.device)  #: Adam's momentum^t and decay^t
         self.bases = torch.tensor([optimizer.momentum, optimizer.decay], dtype=torch.float64, device=network.device)
@@ -87,6 +87,11 @@ class Updater:
             moments = [self._moment(k, "biases", span) for k in range(len(self.moments))]
             steps.append(lambda d=delta, g=g: torch.sum(d, dim=2, keepdim=True, out=g))
             steps.append(lambda b=bias, g=g, m=moments, t=t: self._update(b, g, m, t))
+        for kind, gradients in work.norm.gradients.items() if work.norm else ():
+            parameters = network.parameters[kind]
+            for span in parameters.cut(self.learning):
+                p, g, moments = parameters.span(span), gradients.span(span), [self._moment(k, kind, span) for k in range(len(self.moments))]
+                steps.append(lambda p=p, g=g, m=moments, t=buffers(p.shape)[1]: self._update(p, g, m, t))
 
         def phase() -> None:
             if self.optimizer.name == "adam":
@@ -97,10 +102,12 @@ class Updater:
         return phase
 
     def _moment(self, k: int, kind: str, span: range) -> Tensor:
-        stacks = getattr(self.network, kind)
-        offset = 0 if kind == "weights" else len(self.network.weights.tensors)
-        tensors = self.moments[k][offset : offset + len(stacks.tensors)]
-        return type(stacks)(stacks.runs, tensors).span(span)
+        offset = 0
+        for name, stacks in self.network.parameters.items():
+            if name == kind:
+                return Stacks(stacks.runs, self.moments[k][offset : offset + len(stacks.tensors)]).span(span)
+            offset += len(stacks.tensors)
+        raise KeyError(kind)
 
     # Each takes parameters w (layers, R, rows, columns), their gradient g, their moments, and a buffer t; g and t are free to use.
 

@@ -59,7 +59,11 @@ class Trainer:
         self.test_x, self.test_y = dataset.test_x.to(self.device, self.dtype), dataset.test_y.to(self.device)
         self.one_hot = torch.eye(dataset.classes, dtype=self.dtype, device=self.device)[self.train_y]
         graph = config.graph(self.train_x.shape[1], dataset.classes)
-        self.network = Network(graph.widths, config.activation, len(self.seeds), self.dtype, self.device)
+        batch = min(config.batch, len(self.train_x))
+        if config.batch_norm and 1 in (batch, len(self.train_x) % batch):
+            raise DfaLibError(f"batch normalisation needs two examples in every batch, and {len(self.train_x)} examples in batches of "
+                              f"{config.batch} leave one of 1; change the batch size")  # fmt: skip
+        self.network = Network(graph.widths, config.activation, len(self.seeds), self.dtype, self.device, config.batch_norm)
         self.network.initialise(config.init, self.seeds)
         self.feedback = Feedback(graph, self.network, config.feedback, self.seeds)
         learning = ({edge.target for edge in graph.edges} | {graph.depth + 1}) - set(config.frozen)
@@ -183,7 +187,7 @@ class Trainer:
         if self.network.unit.saturated is None:
             return [[] for _ in self.seeds]
         x = self.test_x[:1000]
-        work = Workspace(self.network, len(x))
+        work = Workspace(self.network, len(x), training=False)
         work.x.copy_(x.expand_as(work.x))
         work.forward()
         by_layer = [self.network.unit.saturated(work.h[i]).double().mean(dim=(1, 2)).tolist() for i in range(1, self.network.depth + 1)]

@@ -25,8 +25,8 @@ def data(n, n_in, n_out, seed=0):
     return x, torch.eye(n_out, dtype=torch.float64)[torch.randint(n_out, (n,), generator=g)]
 
 
-def network(widths=WIDTHS, seeds=(0,), activation="tanh", init="normal(0.6)", dtype=torch.float64):
-    made = Network(widths, activation, len(seeds), dtype)
+def network(widths=WIDTHS, seeds=(0,), activation="tanh", init="normal(0.6)", dtype=torch.float64, batch_norm=False):
+    made = Network(widths, activation, len(seeds), dtype, batch_norm=batch_norm)
     made.initialise(init, seeds)
     return made
 
@@ -98,20 +98,29 @@ def test_feedback_alignment_through_the_weights_themselves(sign, degrees):
     assert weight_angles(net, feedback) == [pytest.approx({1: 0.0, 2: degrees}, abs=3e-6)]
 
 
-def test_quantities_equal_those_from_autograd():
-    net, (x, y) = network(), data(15, 6, 3)
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_quantities_equal_those_from_autograd(batch_norm):
+    """With batch normalisation in evaluation mode, where each example has a delta of its own."""
+    net, (x, y) = network(batch_norm=batch_norm), data(15, 6, 3)
+    if batch_norm:
+        for stacks in (net.norm.parameters | net.norm.running).values():
+            for tensor in stacks.tensors:
+                tensor.uniform_(0.5, 1.5, generator=torch.Generator().manual_seed(1))
     feedback = Feedback(dfa().graph(WIDTHS), net, "normal(0.5)", [0])
     (result,) = Probe(net, feedback, LOSSES["cross-entropy"], x, y)()
-    h, a, kept = x, {}, {}
+    h, a, kept, norm = x, {}, {}, net.norm.running | net.norm.parameters if batch_norm else {}
+    seen = range(1, 4) if batch_norm else ()
     for i in range(1, 5):
         a[i] = functional.linear(h, net.weights[i][0], net.biases[i][0, 0]).requires_grad_()
         a[i].retain_grad()
-        h = kept[i] = torch.tanh(a[i])
+        u = functional.batch_norm(a[i], *(norm[kind][i][0, 0] for kind in ("means", "variances", "scales", "shifts"))) if i in seen else a[i]
+        h = kept[i] = torch.tanh(u)
         h.retain_grad()
     functional.cross_entropy(a[4], y).backward()
     for position, i in enumerate((1, 2, 3)):
         signal = (torch.softmax(a[4], dim=1) - y) @ feedback.matrix(i)[0]
-        delta = (signal * (1 - kept[i] ** 2)).detach()
+        slope = norm["scales"][i][0] / (norm["variances"][i][0] + 1e-5).sqrt() if batch_norm else 1.0
+        delta = (signal * (1 - kept[i] ** 2) * slope).detach()
         cos = functional.cosine_similarity(delta, a[i].grad, dim=1, eps=0)
         degrees = torch.rad2deg(torch.acos(cos))
         mean_cos = functional.cosine_similarity(delta.mean(dim=0), a[i].grad.mean(dim=0), dim=0, eps=0)

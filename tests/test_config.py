@@ -14,11 +14,11 @@ from dfa_lib.graph import bdfa, bp, dfa, drtp, fp, shallow
 
 BASE = Config(epochs=3)
 FULL = Config(
-    data="digits-5k", hidden=(20, 20, 10), activation="relu", loss="squared-error", rule=bdfa(2, boundary="W^T", gate=False),
+    data="digits-5k", hidden=(20, 20, 10), activation="relu", batch_norm=True, loss="squared-error", rule=bdfa(2, boundary="W^T", gate=False),
     init="normal(0.1)", feedback="uniform(0.5)", optimizer=Optimizer("rmsprop", lr=1e-4, decay=0.9), batch=32, reduction="sum",
     steps=700, evaluate_every=50, stop_train_error=0.5, validation=500, dropout_input=0.1, dropout=0.5, adversarial=0.08,
     frozen=(1, 4), alignment=100, theorem=True, features=300, tsne=50, dtype="float64",
-    after=Config(hidden=(20, 20, 10), rule=fp(1), optimizer=Optimizer("adam", lr=0.1), frozen=(1,), epochs=2),
+    after=Config(hidden=(20, 20, 10), batch_norm=True, rule=fp(1), optimizer=Optimizer("adam", lr=0.1), frozen=(1,), epochs=2),
 )  # fmt: skip
 
 # Built in the test, not by st.builds: the type checker of conftest.py draws random items, which hypothesis forbids in a strategy.
@@ -72,7 +72,7 @@ def test_every_field_changes_the_identity():
     default, seen = Config(epochs=1), set()
     for field in dataclasses.fields(Config):
         value = getattr(FULL, field.name)
-        needs = {"steps": {"epochs": None}, "epochs": {"epochs": 9}, "theorem": {"alignment": 9}, "after": {"hidden": FULL.hidden}}
+        needs = {"steps": {"epochs": None}, "epochs": {"epochs": 9}, "theorem": {"alignment": 9}, "after": {"hidden": FULL.hidden, "batch_norm": True}}
         changes = {field.name: value} | needs.get(field.name, {})
         seen.add(content_hash(dataclasses.replace(default, **changes), 0))
     assert len(seen) == len(dataclasses.fields(Config))
@@ -128,6 +128,7 @@ def test_configuration_is_a_value():
         ({"features": -1}, ["features", "at least 0", "-1"]),
         ({"theorem": True}, ["theorem", "alignment=500"]),
         ({"after": Config(hidden=(8,), epochs=1)}, ["stage before", "(8,)", "240"]),
+        ({"after": Config(batch_norm=True, epochs=1)}, ["stage before", "batch_norm=True", "False"]),
     ],
     ids=str,
 )

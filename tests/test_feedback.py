@@ -16,7 +16,7 @@ from dfa_lib.feedback import LOSSES, Feedback
 from dfa_lib.graph import (
     RULES, Carrier, Edge, FeedbackGraph, bdfa, bp, brsf, dfa, drtp, fa, fp, frsf, ifa, shallow, usf,
 )  # fmt: skip
-from dfa_lib.network import Network, Workspace, generator
+from dfa_lib.network import Network, Stacks, Workspace, generator
 from dfa_lib.optim import Updater
 
 ODD = (6, 5, 5, 5, 4, 4, 3)  # five hidden layers, W_{L+1} not square
@@ -34,15 +34,20 @@ class Step:
 
     def __init__(
         self, rule, widths=ODD, activation="tanh", loss="cross-entropy", batch=3, reduction="mean", dropout=0.0, seeds=(0, 1),
-        spec="normal(0.7)",
+        spec="normal(0.7)", norm=None,
     ):  # fmt: skip
-        self.network = Network(widths, activation, len(seeds), torch.float64)
+        self.network = Network(widths, activation, len(seeds), torch.float64, batch_norm=norm is not None)
         self.network.initialise("normal(0.6)", seeds)
+        if norm:
+            g = torch.Generator().manual_seed(8)
+            for stacks in (self.network.norm.parameters | self.network.norm.running).values():
+                for tensor in stacks.tensors:
+                    tensor.uniform_(0.5, 1.5, generator=g)
         for bias in self.network.biases.tensors:
             bias.normal_(generator=torch.Generator().manual_seed(7)).mul_(0.3)
         graph = rule if isinstance(rule, FeedbackGraph) else rule.graph(widths)
         self.feedback = Feedback(graph, self.network, spec, seeds)
-        self.work = Workspace(self.network, batch, reduction, dropout_input=dropout / 2, dropout=dropout)
+        self.work = Workspace(self.network, batch, reduction, dropout / 2, dropout, training=norm != "evaluation")
         x, y = data(len(seeds), batch, widths[0], widths[-1])
         self.work.x.copy_(x), self.work.y.copy_(y)
         if dropout:
@@ -87,6 +92,13 @@ AUTOGRAD_LOSSES = {
 }
 
 
+def normalised(net, i, replica, a, training):
+    """torch's own batch normalisation of a (batch, n)."""
+    kinds = net.norm.running | net.norm.parameters
+    mean, variance, scale, shift = (kinds[kind][i][replica, 0] for kind in ("means", "variances", "scales", "shifts"))
+    return functional.batch_norm(a, *((None, None) if training else (mean, variance)), scale, shift, training)
+
+
 def autograd(step, replica, activation, loss, reduction):
     """Loss of each example and the gradients at a_i, W_i and b_i of one replica, by layer."""
     net, work = step.network, step.work
@@ -97,7 +109,7 @@ def autograd(step, replica, activation, loss, reduction):
         sums[i] = functional.linear(h, weights[i], biases[i].squeeze(0))
         sums[i].retain_grad()
         if i <= net.depth:
-            h = AUTOGRAD[activation](sums[i])
+            h = AUTOGRAD[activation](normalised(net, i, replica, sums[i], work.norm.training) if net.norm else sums[i])
             h = h * work.mask[i][replica] if work.mask else h
     losses = AUTOGRAD_LOSSES[loss](sums[net.depth + 1], work.y[replica])
     (losses.mean() if reduction == "mean" else losses.sum()).backward()
@@ -127,6 +139,44 @@ def test_bp_is_the_gradient(hidden, ends, activation, loss, reduction, batch, dr
         for i in range(1, len(hidden) + 2):
             close(weights[i][replica], at_w[i], 1e-10)
             close(biases[i][replica], at_b[i], 1e-10)
+
+
+NORMALISED = [
+    dict(activation="tanh"),
+    dict(activation="erf", dropout=0.4, loss="binary-cross-entropy"),
+    dict(activation="relu", widths=(6, 4, 3), reduction="sum", seeds=(3,)),
+    dict(activation="logistic", widths=(4, 3, 5, 3), loss="squared-error", seeds=(3, 4, 5)),
+]
+
+
+@pytest.mark.parametrize("mode", ["training", "evaluation"])
+@pytest.mark.parametrize("setting", NORMALISED, ids=lambda s: s["activation"])
+def test_bp_with_batch_normalisation_is_the_gradient(setting, mode):
+    """Weights, biases, scales and shifts; in training through the batch's own mean and variance."""
+    step = Step(bp(), batch=7, norm=mode, **setting)
+    net, work, options = step.network, step.work, {"loss": "cross-entropy", "reduction": "mean"} | setting
+    gradients = {kind: {i: stacks[i].clone() for i in range(1, net.depth + 1)} for kind, stacks in work.norm.gradients.items()}
+    references = []
+    for replica in range(net.replicas):
+        for kind in gradients:
+            for tensor in net.norm.parameters[kind].tensors:
+                tensor.requires_grad_()
+        references.append(autograd(step, replica, *(options[name] for name in ("activation", "loss", "reduction"))))
+    expected = {kind: Stacks(stacks.runs, [t.grad for t in stacks.tensors]) for kind, stacks in net.norm.parameters.items()}
+    for stacks in net.norm.parameters.values():
+        for tensor in stacks.tensors:
+            tensor.requires_grad_(False)
+    weights, biases = step.gradients()
+    for replica, (losses, at_a, at_w, at_b) in enumerate(references):
+        close(step.losses[replica], losses, 1e-10)
+        for i in range(1, net.depth + 1):
+            close(work.delta[i][replica], at_a[i], 1e-10)
+            for kind in gradients:
+                close(gradients[kind][i][replica], expected[kind][i][replica], 1e-10)
+        for i in range(1, net.depth + 2):
+            close(weights[i][replica], at_w[i], 1e-10)
+            # in training the gradient of a bias under a normalisation is 0 but for rounding
+            assert (biases[i][replica, 0] - at_b[i]).abs().max() <= 1e-10 * at_w[i].abs().max()
 
 
 @pytest.mark.parametrize("loss", sorted(LOSSES))
@@ -276,6 +326,57 @@ def test_rule_follows_its_equations(rule, setting):
     gate, _ = options.pop("gate", True), options.pop("redrawn", None)
     step = Step(rule, **setting)
     check_against_equations(step, setting["activation"], setting["loss"], SIGNALS[rule.name], gate, **options)
+
+
+class Batch(Example):
+    """A whole batch through one replica of a normalised network, examples as columns; the normalisation's backward pass is the
+    product with its Jacobian over the batch, unit by unit."""
+
+    def __init__(self, step, replica, activation, loss):
+        net, work, self.L = step.network, step.work, step.network.depth
+        self.W = {i: net.weights[i][replica].numpy() for i in range(1, self.L + 2)}
+        stored = [edge.target for edge in step.feedback.graph.edges if edge.carrier.stored]
+        self.B = {i: step.feedback.matrix(i)[replica].numpy().T for i in stored}
+        f, self.f_prime = (np.vectorize(g, otypes=[float]) for g in F[activation])
+        self.mask = {i: work.mask[i][replica].numpy().T if work.mask else 1.0 for i in range(1, self.L + 1)}
+        h, self.a, self.jacobian = work.x[replica].numpy().T, {}, {}
+        for i in range(1, self.L + 2):
+            a = self.W[i] @ h + net.biases[i][replica].numpy().T
+            if i > self.L:
+                break
+
+            def normalise(columns, i=i):
+                return normalised(net, i, replica, columns.T, work.norm.training).T
+
+            a = torch.tensor(a)
+            self.a[i] = normalise(a).numpy()
+            full = torch.autograd.functional.jacobian(normalise, a)  # (n, batch, n, batch), units apart
+            self.jacobian[i] = [full[j, :, j].numpy() for j in range(len(a))]
+            h = f(self.a[i]) * self.mask[i]
+        y = work.y[replica].numpy()
+        self.e = work.error_scale * np.array([ERRORS[loss](column, target) for column, target in zip(a.T, y)]).T
+        self.y = work.error_scale * y.T
+
+    def delta(self, i):
+        if i not in self.known:
+            at_u = self.signal(self, i, **self.options) * self.mask[i] * (self.f_prime(self.a[i]) if self.gate else 1.0)
+            self.known[i] = np.array([jacobian.T @ row for jacobian, row in zip(self.jacobian[i], at_u)])
+        return self.known[i]
+
+
+@pytest.mark.parametrize("mode", ["training", "evaluation"])
+@pytest.mark.parametrize("setting", SETTINGS[:4], ids=lambda s: s["activation"])
+@pytest.mark.parametrize("rule", [fa(), dfa(), dfa(gate=False), ifa(), fp(2), bdfa(2), bdfa(2, boundary="W^T"), frsf(), drtp()], ids=str)
+def test_rule_follows_its_equations_through_batch_normalisation(rule, setting, mode):
+    options = dict(rule.options)
+    gate, signal = options.pop("gate", True), SIGNALS[rule.name]
+    step = Step(rule, batch=5, norm=mode, **setting)
+    for replica in range(step.network.replicas):
+        n = Batch(step, replica, setting["activation"], setting["loss"]).evaluate(signal, gate, **options)
+        close(step.work.e[replica].T, n.e, 1e-12)
+        for i in range(1, 6):
+            close(step.signals[i][replica].T, signal(n, i, **options), 1e-12)
+            close(step.work.delta[i][replica].T, n.delta(i), 1e-12)
 
 
 @pytest.mark.parametrize("widths", [(6, 4, 3), (5, 5, 5, 5, 5), (6, 3, 5, 4, 3)], ids=str)
@@ -484,7 +585,7 @@ def calls(rule, depth, **setting):
     return counter.count
 
 
-@pytest.mark.parametrize("setting", [{}, {"seeds": (0,)}, {"activation": "erf"}, {"dropout": 0.4}], ids=str)
+@pytest.mark.parametrize("setting", [{}, {"seeds": (0,)}, {"activation": "erf"}, {"dropout": 0.4}, {"norm": "training"}], ids=str)
 @pytest.mark.parametrize("rule", [dfa(), dfa(gate=False), drtp()], ids=str)
 def test_calls_of_direct_feedback_do_not_grow_with_depth(rule, setting):
     assert 0 < calls(rule, 3, **setting) == calls(rule, 100, **setting)

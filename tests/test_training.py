@@ -133,6 +133,7 @@ REPLICAS = [
     dict(rule=bdfa(2), optimizer=Optimizer("adam", lr=0.01, eps=1e-4), dropout=0.3, dropout_input=0.2),
     dict(rule=fp(1, redrawn=True), dropout=0.4, adversarial=0.05, activation="relu"),
     dict(rule=brsf(), hidden=(8, 6, 6), loss="binary-cross-entropy", activation="erf"),
+    dict(rule=bdfa(2), batch_norm=True, optimizer=Optimizer("adam", lr=0.01, eps=1e-4), frozen=(2,), dropout=0.2),
     dict(rule=frsf(), loss="squared-error", reduction="sum", optimizer=Optimizer("sgd", lr=0.01), frozen=(2,)),
 ]
 
@@ -197,6 +198,7 @@ RESUMED = {
     "float64 rmsprop": dataclasses.replace(BASE, rule=fa(), optimizer=Optimizer("rmsprop", lr=0.01), evaluate_every=4),
     "momentum and fixed feedback": dataclasses.replace(BASE, optimizer=Optimizer("momentum", lr=0.05), evaluate_every=2),
     "redrawn signs": dataclasses.replace(BASE, rule=brsf(), dropout=0.5, steps=13, epochs=None, evaluate_every=1),
+    "running statistics": dataclasses.replace(BASE, batch_norm=True, optimizer=Optimizer("rmsprop", lr=0.01), evaluate_every=2),
     "early stop": dataclasses.replace(BASE, rule=bp(), epochs=20, optimizer=Optimizer("sgd", lr=0.3), stop_train_error=5.0),
 }
 
@@ -381,6 +383,46 @@ def test_final_figures_are_those_of_the_last_weights_without_dropout():
     assert result.final["train_loss"] == pytest.approx(train_loss[0], rel=1e-12)
     assert result.final["train_error_pct"] == train_error[0]
     assert result.final["test_loss"] == result.evaluations[-1]["test_loss"]
+
+
+@pytest.mark.parametrize("rule", [bp(), dfa(), fa()], ids=str)
+def test_training_with_batch_normalisation_is_that_of_torch(rule):
+    """BP against modules, autograd and torch.optim, step by step; the others by what they share with it: evaluation is in
+    evaluation mode, and neither the final figures nor alignment move the running statistics."""
+    config = dataclasses.replace(BASE, rule=rule, batch_norm=True, optimizer=Optimizer("momentum", lr=0.05), epochs=2, alignment=6)
+    made = Trainer(config, [3], TOY)
+    model = torch.nn.Sequential(*(
+        module for i in range(1, 5)
+        for module in (torch.nn.Linear(made.network.widths[i - 1], made.network.widths[i], dtype=torch.float64),
+                       *((torch.nn.BatchNorm1d(8, dtype=torch.float64), torch.nn.Tanh()) if i < 4 else ()))
+    ))  # fmt: skip
+    for i, linear in enumerate(model[::3], start=1):
+        linear.load_state_dict({"weight": made.network.weights[i][0], "bias": made.network.biases[i][0, 0]})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    for k in range(10):
+        indices = made.order(k // 5)[:, 5 * (k % 5) : 5 * (k % 5) + 5]
+        made.step(indices)
+        if rule == bp():
+            optimizer.zero_grad()
+            functional.cross_entropy(model(TOY.train_x[indices[0]].double()), TOY.train_y[indices[0]]).backward()
+            optimizer.step()
+    state = {name: tensor.clone() for name, tensor in made.network.state().items()}
+    output = made.network.predict(made.test_x)[0]
+    if rule == bp():
+        assert torch.allclose(output, model.eval()(TOY.test_x.double()), rtol=1e-9, atol=1e-11)
+    made.saturation(), made.probe(), made.evaluate(made.train_x, made.train_y)
+    assert all(tensor.equal(state[name]) for name, tensor in made.network.state().items())
+    (result,) = run(config, (3,))
+    assert result.final["test_loss"] == pytest.approx(functional.cross_entropy(output, TOY.test_y).item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("batch, left", [(7, True), (21, True), (1, True), (5, False), (22, False), (100, False)])
+def test_batch_of_one_cannot_be_normalised(batch, left):
+    if left:
+        with pytest.raises(DfaLibError, match=rf"22 examples in batches of {batch} leave one of 1; change the batch size"):
+            trainer(batch_norm=True, batch=batch)
+    else:
+        trainer(batch_norm=True, batch=batch)
 
 
 def test_saturation_is_reported_by_layer():
