@@ -19,7 +19,7 @@ from .graph import FeedbackGraph, Rule, bp, make_rule
 if TYPE_CHECKING:
     from .theory import StudentTeacher
 
-ACTIVATIONS = ("tanh", "logistic", "relu", "erf", "linear", "sign", "threshold")
+ACTIVATIONS = ("tanh", "logistic", "relu", "leaky-relu", "erf", "linear", "sign", "threshold")
 LOSSES = ("cross-entropy", "binary-cross-entropy", "squared-error")
 OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam")
 
@@ -109,7 +109,7 @@ class Config:
         if self.after and self.after.hidden != self.hidden:
             raise DfaLibError(f"the stage before has hidden layers {self.after.hidden}, this one {self.hidden}; weights cannot go over")
         if self.after and self.after.batch_norm != self.batch_norm:
-            raise DfaLibError(f"the stage before has batch_norm={self.after.batch_norm}, this one {self.batch_norm}; weights cannot go over")
+            raise DfaLibError(f"the stage before has batch_norm={self.after.batch_norm}, this one {self.batch_norm}; give both the same")
 
     def graph(self, n_in: int, n_out: int) -> FeedbackGraph:
         """The rule's feedback graph on this network."""

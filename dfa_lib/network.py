@@ -131,6 +131,8 @@ def _gate_erf(delta: Tensor, h: Tensor, a: Tensor | None) -> None:
     delta.mul_(torch.mul(a, a).mul_(-0.5).exp_()).mul_(math.sqrt(2 / math.pi))
 
 
+LEAK = 0.01  #: the slope of a leaky ReLU below zero
+
 #: erf is erf(a / sqrt 2), Saad and Solla's unit. sign and threshold have derivative zero: with the gate on, nothing below learns.
 UNITS = {
     unit.name: unit
@@ -141,6 +143,8 @@ UNITS = {
                    saturated=lambda h: (h - 0.5).abs() > 0.49),
         Activation("relu", torch.relu_, lambda d, h, a: _aten.threshold_backward.grad_input(d, h, 0, grad_input=d),
                    saturated=lambda h: h <= 0),
+        Activation("leaky-relu", lambda h: _aten.leaky_relu_(h, LEAK),
+                   lambda d, h, a: _aten.leaky_relu_backward.grad_input(d, h, LEAK, True, grad_input=d)),
         Activation("erf", lambda h: h.mul_(math.sqrt(0.5)).erf_(), _gate_erf, keeps_a=True, saturated=lambda h: h.abs() > 0.99),
         Activation("linear", lambda h: h, lambda d, h, a: None),
         Activation("sign", torch.Tensor.sign_, lambda d, h, a: d.zero_()),

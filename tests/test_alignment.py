@@ -12,6 +12,7 @@ from dfa_lib.graph import bdfa, bp, dfa, drtp, fa, fp, frsf, shallow
 from dfa_lib.network import Network, generator
 
 WIDTHS = (6, 5, 5, 4, 3)
+KINDS = ("means", "variances", "scales", "shifts")
 QUANTITIES = ("delta_angle", "delta_angle_sd", "delta_cos", "signal_angle", "mean_angle")
 
 
@@ -109,11 +110,10 @@ def test_quantities_equal_those_from_autograd(batch_norm):
     feedback = Feedback(dfa().graph(WIDTHS), net, "normal(0.5)", [0])
     (result,) = Probe(net, feedback, LOSSES["cross-entropy"], x, y)()
     h, a, kept, norm = x, {}, {}, net.norm.running | net.norm.parameters if batch_norm else {}
-    seen = range(1, 4) if batch_norm else ()
     for i in range(1, 5):
         a[i] = functional.linear(h, net.weights[i][0], net.biases[i][0, 0]).requires_grad_()
         a[i].retain_grad()
-        u = functional.batch_norm(a[i], *(norm[kind][i][0, 0] for kind in ("means", "variances", "scales", "shifts"))) if i in seen else a[i]
+        u = functional.batch_norm(a[i], *(norm[kind][i][0, 0] for kind in KINDS)) if batch_norm and i < 4 else a[i]
         h = kept[i] = torch.tanh(u)
         h.retain_grad()
     functional.cross_entropy(a[4], y).backward()

@@ -82,6 +82,7 @@ AUTOGRAD = {
     "tanh": torch.tanh,
     "logistic": torch.sigmoid,
     "relu": torch.relu,
+    "leaky-relu": functional.leaky_relu,
     "erf": lambda a: torch.erf(a / math.sqrt(2)),
     "linear": lambda a: a,
 }
@@ -200,6 +201,7 @@ F = {
     "tanh": (math.tanh, lambda a: 1 - math.tanh(a) ** 2),
     "logistic": (lambda a: 1 / (1 + math.exp(-a)), lambda a: math.exp(-a) / (1 + math.exp(-a)) ** 2),
     "relu": (lambda a: max(a, 0.0), lambda a: float(a > 0)),
+    "leaky-relu": (lambda a: a if a > 0 else 0.01 * a, lambda a: 1.0 if a > 0 else 0.01),
     "erf": (lambda a: math.erf(a / math.sqrt(2)), lambda a: math.sqrt(2 / math.pi) * math.exp(-a * a / 2)),
     "linear": (lambda a: a, lambda a: 1.0),
     "sign": (lambda a: float(np.sign(a)), lambda a: 0.0),
@@ -295,6 +297,7 @@ SETTINGS = [
     dict(activation="erf", loss="binary-cross-entropy", reduction="mean", dropout=0.4),
     dict(activation="logistic", loss="cross-entropy", reduction="sum", seeds=(4,)),
     dict(activation="linear", loss="squared-error", reduction="mean", dropout=0.4, seeds=(4, 5, 6)),
+    dict(activation="leaky-relu", loss="cross-entropy", reduction="mean"),
     dict(activation="sign", loss="binary-cross-entropy", reduction="mean"),
     dict(activation="threshold", loss="cross-entropy", reduction="mean"),
 ]

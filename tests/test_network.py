@@ -17,6 +17,7 @@ PLAIN = {
     "tanh": np.tanh,
     "logistic": lambda a: 1 / (1 + np.exp(-a)),
     "relu": lambda a: np.maximum(a, 0),
+    "leaky-relu": lambda a: np.where(a > 0, a, 0.01 * a),
     "erf": np.vectorize(lambda a: math.erf(a / math.sqrt(2))),
     "linear": lambda a: a,
     "sign": np.sign,
@@ -246,6 +247,8 @@ def test_relu_gate_is_closed_at_zero():
     delta = torch.ones(2)
     UNITS["relu"].gate(delta, torch.tensor([0.0, 0.1]), None)
     assert delta.tolist() == [0.0, 1.0]
+    UNITS["leaky-relu"].gate(leaking := torch.ones(2), torch.tensor([0.0, 0.1]), None)
+    assert leaking.tolist() == pytest.approx([0.01, 1.0])
 
 
 @pytest.mark.parametrize(
