@@ -30,6 +30,9 @@ class Optimizer:
 
     momentum: v <- momentum v + g, W <- W - lr v. rmsprop (Tieleman and Hinton): v <- decay v + (1 - decay) g^2,
     W <- W - lr g / (sqrt(v) + eps). adam (Kingma and Ba): first moment `momentum`, second `decay`.
+
+    Weight decay is L2 regularisation: `weight_decay` times W is added to the gradient g of the weights, before anything else, as
+    torch.optim does (not decoupled as in AdamW). Biases, and batch normalisation's scales and shifts, do not decay.
     """
 
     name: str = "sgd"
@@ -37,6 +40,7 @@ class Optimizer:
     momentum: float = 0.9
     decay: float = 0.99
     eps: float = 1e-8
+    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         if self.name not in OPTIMIZERS:
@@ -46,8 +50,9 @@ class Optimizer:
         for name in ("momentum", "decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise DfaLibError(f"{name} must be at least 0 and below 1; got {getattr(self, name)}")
-        if not self.eps >= 0:
-            raise DfaLibError(f"eps must be at least 0; got {self.eps}")
+        for name in ("eps", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise DfaLibError(f"{name} must be at least 0; got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ class Updater:
     def bind(self, work: Workspace) -> Callable[[], None]:
         """The update on one workspace: a function that reads its deltas and inputs and moves the weights and biases."""
         network, fused = self.network, self.optimizer.name == "sgd" and isinstance(self.lr, float)
+        decay = self.optimizer.weight_decay  # always part of the product that makes the gradient, so it costs no call
         steps: list[Callable[[], object]] = []
         scratch: dict[str, Tensor] = {}
 
@@ -71,7 +72,7 @@ class Updater:
                 w, m = weight[layers, :, rows], [moment[layers, :, rows] for moment in moments]
                 d, zz = flat(delta[layers, :, :, rows]).transpose(1, 2), flat(z[layers])
                 if fused and w.is_contiguous():
-                    steps.append(lambda w=flat(w), d=d, z=zz: w.baddbmm_(d, z, alpha=-self.lr))
+                    steps.append(lambda w=flat(w), d=d, z=zz: w.baddbmm_(d, z, beta=1 - self.lr * decay, alpha=-self.lr))
                     continue
                 g, t = buffers(w.shape)
                 if self._through_adagrad(w):
@@ -79,7 +80,10 @@ class Updater:
                     steps.append(lambda d=d, z=zz, g=flat(g), c=c: torch.baddbmm(g, d, z, beta=0, alpha=c, out=g))
                     steps.append(self._adagrad(w, g, *m))
                     continue
-                steps.append(lambda d=d, z=zz, g=flat(g): torch.bmm(d, z, out=g))
+                if decay:
+                    steps.append(lambda w=flat(w), d=d, z=zz, g=flat(g): torch.baddbmm(w, d, z, beta=decay, out=g))
+                else:
+                    steps.append(lambda d=d, z=zz, g=flat(g): torch.bmm(d, z, out=g))
                 steps.append(lambda w=w, g=g, m=m, t=t: self._update(w, g, m, t))
         for span in network.biases.cut(self.learning):
             delta = work.e.unsqueeze(0) if span.start == network.depth + 1 else work.delta.span(span)
@@ -135,7 +139,8 @@ class Updater:
         """RMSprop of one chunk through torch's fused Adagrad, v <- v + g^2, w <- w - lr g / (sqrt(v) + eps), which takes half
         the time: v is decayed first, and g comes multiplied by sqrt(1 - decay)."""
         lr = self.lr / math.sqrt(1 - self.optimizer.decay)
-        adagrad = torch.optim.Adagrad([w], lr=lr, eps=self.optimizer.eps, fused=True)
+        decay = self.optimizer.weight_decay * math.sqrt(1 - self.optimizer.decay)
+        adagrad = torch.optim.Adagrad([w], lr=lr, eps=self.optimizer.eps, weight_decay=decay, fused=True)
         adagrad.state[w]["sum"], w.grad = v, g
 
         def update() -> None:

@@ -16,7 +16,7 @@ BASE = Config(epochs=3)
 FULL = Config(
     data="digits-5k", hidden=(20, 20, 10), activation="relu", batch_norm=True, loss="squared-error",
     rule=bdfa(2, boundary="W^T", gate=False), init="normal(0.1)", feedback="uniform(0.5)",
-    optimizer=Optimizer("rmsprop", lr=1e-4, decay=0.9), batch=32, reduction="sum",
+    optimizer=Optimizer("rmsprop", lr=1e-4, decay=0.9, weight_decay=0.01), batch=32, reduction="sum",
     steps=700, evaluate_every=50, stop_train_error=0.5, validation=500, dropout_input=0.1, dropout=0.5, adversarial=0.08,
     frozen=(1, 4), alignment=100, theorem=True, features=300, tsne=50, dtype="float64",
     after=Config(hidden=(20, 20, 10), batch_norm=True, rule=fp(1), optimizer=Optimizer("adam", lr=0.1), frozen=(1,), epochs=2),
@@ -149,6 +149,7 @@ def test_value_that_cannot_be_run_is_refused(fields, words):
         ({"momentum": 1.0}, ["momentum", "below 1", "1.0"]),
         ({"decay": -0.5}, ["decay", "below 1", "-0.5"]),
         ({"eps": -1e-8}, ["eps", "-1e-08"]),
+        ({"weight_decay": -0.1}, ["weight_decay", "at least 0", "-0.1"]),
     ],
     ids=str,
 )
