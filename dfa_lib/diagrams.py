@@ -1,7 +1,8 @@
 """Path diagrams of learning rules, drawn from the `FeedbackGraph` itself: picture and run cannot disagree.
 
 Layers stand as columns from the input to the output. Dashed grey arrows are the forward pass; solid arrows are the edges of
-the graph, from the source of each hidden layer's error signal to that layer, coloured and labelled by their carrier. Edges
+the graph, from the source of each hidden layer's error signal to that layer, coloured and labelled by their carrier; a hat on the
+label says that the edge keeps the norm of what it carries. Edges
 of one source and carrier leave it as one line that branches. A layer that does not learn is grey, and a hollow arrowhead
 says that the derivative f' is left out. Chapter 01_feedback_graphs shows every rule.
 """
@@ -145,7 +146,7 @@ class _Plan:
 
     def _nets(self) -> list[_Net]:
         def key(edge: Edge) -> tuple:
-            return self.column(edge.source), edge.carrier.value, edge.gate
+            return self.column(edge.source), edge.carrier.value, edge.gate, edge.keep_norm
 
         nets = []
         for _, run in groupby(sorted(self.graph.edges, key=key), key):
@@ -264,14 +265,15 @@ def _feedback(ax: Axes, plan: _Plan, edge: Edge) -> None:
 def label(edge: Edge) -> str:
     """The matrix of an edge, in the book's symbols (mathtext)."""
     i, above = edge.target, edge.target + 1
+    b, w = (r"\hat B", r"\hat W") if edge.keep_norm else ("B", "W")
     return {
-        Carrier.TRANSPOSED: rf"$W_{above}^\top$",
-        Carrier.RANDOM: f"$B_{i}$",
-        Carrier.REDRAWN: f"$B_{i}^t$",
-        Carrier.FORWARD: f"$W_{i}$",
-        Carrier.SIGN: rf"sgn$\,W_{above}^\top$",
-        Carrier.SIGN_FIXED: rf"$|B_{i}|\odot$" + "\n" + rf"sgn$\,W_{above}^\top$",
-        Carrier.SIGN_REDRAWN: rf"$|B_{i}^t|\odot$" + "\n" + rf"sgn$\,W_{above}^\top$",
+        Carrier.TRANSPOSED: rf"${w}_{above}^\top$",
+        Carrier.RANDOM: f"${b}_{i}$",
+        Carrier.REDRAWN: f"${b}_{i}^t$",
+        Carrier.FORWARD: f"${w}_{i}$",
+        Carrier.SIGN: rf"sgn$\,{w}_{above}^\top$",
+        Carrier.SIGN_FIXED: rf"$|B_{i}|\odot$" + "\n" + rf"sgn$\,{w}_{above}^\top$",
+        Carrier.SIGN_REDRAWN: rf"$|B_{i}^t|\odot$" + "\n" + rf"sgn$\,{w}_{above}^\top$",
     }[edge.carrier]
 
 

@@ -5,6 +5,7 @@ so DFA's feedback is one product and one gate whatever the depth. No autograd.
 
     delta_i = (source_i @ M_i) * f'(a_i)      with M_i stored as (n_source, n_i): B_i^T of the papers' column convention
 
+An edge that keeps the norm multiplies source_i @ M_i by |source_i| / |source_i @ M_i| first, for each example (0 where that is 0).
 With batch normalisation the derivative is f' of the normalised a_i, and the result goes through the exact backward pass of the
 normalisation, whichever edge brought it.
 """
@@ -86,6 +87,8 @@ class Feedback:
             source = self._source(product, work, steps)
             delta = work.delta.span(product.targets)
             steps += self._product(product, source, delta)
+            if product.keep_norm:
+                steps.append(lambda d=delta, s=source: d.mul_((_norm(s) / _norm(d)).nan_to_num_(0.0, 0.0, 0.0)))
             if signals is not None:
                 steps.append(lambda p=product, d=delta: signals.update(zip(p.targets, d.clone(), strict=True)))
             if work.mask is not None:
@@ -103,7 +106,7 @@ class Feedback:
         return phase
 
     def _source(self, product: Product, work: Workspace, steps: list[Callable[[], object]]) -> Tensor:
-        """The source as (m * R, batch, n_source), appending what must be done at every step to have it so."""
+        """The source as (R, batch, n_source), appending what must be done at every step to have it so."""
         if product.source == "error":
             source = work.e
         elif product.source == "target":
@@ -111,13 +114,7 @@ class Feedback:
             steps.append(lambda: torch.mul(work.y, -work.error_scale, out=source))
         else:
             source = work.delta[product.source]
-        m, (replicas, batch, width) = len(product.targets), source.shape
-        wide = source.expand(m, *source.shape)
-        if m == 1 or replicas == 1:
-            return wide.view(m * replicas, batch, width)
-        copy = torch.empty_like(wide, memory_format=torch.contiguous_format)
-        steps.append(lambda: copy.copy_(wide))
-        return copy.view(m * replicas, batch, width)
+        return source
 
     def _product(self, product: Product, source: Tensor, delta: Tensor) -> list[Callable[[], object]]:
         first, network = product.targets.start, self.network
@@ -128,13 +125,26 @@ class Feedback:
             return [lambda w=network.weights[first].transpose(1, 2): torch.bmm(source, w, out=into)]
         matrix = self.matrices[first].view(-1, *self.matrices[first].shape[2:])
         if not product.carrier.signed:
-            return [lambda: torch.bmm(source, matrix, out=into)]
+            m, (replicas, batch, width) = len(product.targets), source.shape
+            wide = source.expand(m, *source.shape)
+            if m == 1 or replicas == 1:
+                wide = wide.view(m * replicas, batch, width)
+                return [lambda: torch.bmm(wide, matrix, out=into)]
+            copy = torch.empty_like(wide, memory_format=torch.contiguous_format)
+            flat = copy.view(m * replicas, batch, width)
+            return [lambda: copy.copy_(wide), lambda: torch.bmm(flat, matrix, out=into)]
         weight, signed = network.weights[first + 1], torch.empty_like(matrix)
         return [lambda: torch.sign(weight, out=signed).mul_(matrix), lambda: torch.bmm(source, signed, out=into)]
 
     def state(self) -> dict[str, Tensor]:
         """The feedback matrices by name, as views: they belong to the saved state, for a network is aligned to them."""
         return {f"feedback{first}": matrix for first, matrix in self.matrices.items()}
+
+
+def _norm(x: Tensor) -> Tensor:
+    """The norm along the last dimension, which is kept as one. Scaled first, so that the squares of tiny deltas do not underflow."""
+    largest = x.abs().amax(dim=-1, keepdim=True).clamp_(min=torch.finfo(x.dtype).tiny)
+    return (x / largest).norm(dim=-1, keepdim=True).mul_(largest)
 
 
 # --- output errors -------------------------------------------------------------------------------------------------------

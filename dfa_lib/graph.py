@@ -58,13 +58,15 @@ class Edge:
     """Hidden layer `target` gets delta_target = carrier(source), times f'(a_target) where `gate` is on.
 
     `source` is "error" (the output error e), "target" (minus the one-hot target: e without the network's output), or
-    the number of the hidden layer whose delta is taken.
+    the number of the hidden layer whose delta is taken. With `keep_norm` the signal is rescaled, example by example, to the norm
+    that its source has, before the gate: a matrix of any size then has gain 1.
     """
 
     target: int
     source: Source
     carrier: Carrier
     gate: bool = True
+    keep_norm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +78,13 @@ class Product:
     carrier: Carrier
     gate: bool
     targets: range
+    keep_norm: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one training step asks for, counted from the graph (multiply-accumulates; one is two floating-point operations)."""
+    """What one training step asks for, counted from the graph: multiply-accumulates of matrix products (one is two floating-point
+    operations). Element-wise work, such as gates and the norms that an edge keeps, is not counted."""
 
     sequential_steps: int  #: matrix products that must wait for one another in the feedback phase
     products: int  #: matrix products of the feedback phase
@@ -204,10 +208,10 @@ def _merge(level: tuple[Edge, ...], widths: tuple[int, ...]) -> list[Product]:
         position, edge = item
         alone = edge.carrier not in (Carrier.RANDOM, Carrier.REDRAWN)
         # A layer number minus its position in the level is constant along a run of neighbours.
-        return edge.source, edge.carrier, edge.gate, widths[edge.target], edge.target - position, alone and position
+        return edge.source, edge.carrier, edge.gate, edge.keep_norm, widths[edge.target], edge.target - position, alone and position
 
     runs = ([edge for _, edge in run] for _, run in groupby(enumerate(level), key))
-    return [Product(run[0].source, run[0].carrier, run[0].gate, range(run[0].target, run[-1].target + 1)) for run in runs]
+    return [Product(r[0].source, r[0].carrier, r[0].gate, range(r[0].target, r[-1].target + 1), r[0].keep_norm) for r in runs]
 
 
 # --- rules -----------------------------------------------------------------------------------------------------------
@@ -260,7 +264,8 @@ def rule(edges: Callable[..., list[Edge]]) -> Callable[..., Rule]:
     return make
 
 
-CHOICES = {"gate": (True, False), "redrawn": (True, False), "lower": ("delta", "error"), "boundary": ("B", "W^T")}
+ON_OFF = (True, False)
+CHOICES = {"gate": ON_OFF, "redrawn": ON_OFF, "keep_norm": ON_OFF, "lower": ("delta", "error"), "boundary": ("B", "W^T")}
 MINIMUM = {"k": 0, "block": 1}
 
 
@@ -275,8 +280,8 @@ def _random(redrawn: bool) -> Carrier:
     return Carrier.REDRAWN if redrawn else Carrier.RANDOM
 
 
-def _chain(layers: range, depth: int, carrier: Carrier, gate: bool) -> list[Edge]:
-    return [Edge(i, i + 1 if i < depth else "error", carrier, gate) for i in layers]
+def _chain(layers: range, depth: int, carrier: Carrier, gate: bool, keep_norm: bool = False) -> list[Edge]:
+    return [Edge(i, i + 1, carrier, gate, keep_norm) if i < depth else Edge(i, "error", carrier, gate) for i in layers]
 
 
 @rule
@@ -286,9 +291,9 @@ def bp(depth: int, gate: bool = True) -> list[Edge]:
 
 
 @rule
-def fa(depth: int, gate: bool = True, redrawn: bool = False) -> list[Edge]:
-    """Feedback alignment (Lillicrap et al.): i <- (i+1, B_i)."""
-    return _chain(range(1, depth + 1), depth, _random(redrawn), gate)
+def fa(depth: int, gate: bool = True, redrawn: bool = False, keep_norm: bool = False) -> list[Edge]:
+    """Feedback alignment (Lillicrap et al.): i <- (i+1, B_i). With `keep_norm` a delta keeps its norm on its way through B_i."""
+    return _chain(range(1, depth + 1), depth, _random(redrawn), gate, keep_norm)
 
 
 @rule
@@ -306,30 +311,32 @@ def ifa(depth: int, gate: bool = True) -> list[Edge]:
 
 @rule
 def fp(
-    depth: int, k: int, lower: str = "delta", gate: bool = True, redrawn: bool = False
+    depth: int, k: int, lower: str = "delta", gate: bool = True, redrawn: bool = False, keep_norm: bool = False
 ) -> list[Edge]:
     """Feedback propagation, FP(k) (Espinosa Zarlenga and Niklasson, section 4).
 
     The last k hidden layers learn by BP. The others read, each through its own B_i, the delta of the lowest BP layer
     (`lower="delta"`, the paper's) or the output error (`lower="error"`, its proposed experiment). FP(0) is DFA, FP(L) is BP.
+    With `keep_norm` that delta (not the error) keeps its norm on its way through B_i.
     """
     if k > depth:
         raise DfaLibError(f"fp(k={k}) needs at least {k} hidden layers; the network has {depth}")
     lowest: Source = depth - k + 1 if k and lower == "delta" else "error"
-    below = [Edge(i, lowest, _random(redrawn), gate) for i in range(1, depth - k + 1)]
+    below = [Edge(i, lowest, _random(redrawn), gate, keep_norm and lowest != "error") for i in range(1, depth - k + 1)]
     top = range(depth - k + 1, depth + 1)
     return below + _chain(top, depth, Carrier.TRANSPOSED, gate)
 
 
 @rule
 def bdfa(
-    depth: int, block: int, boundary: str = "B", gate: bool = True, redrawn: bool = False
+    depth: int, block: int, boundary: str = "B", gate: bool = True, redrawn: bool = False, keep_norm: bool = False
 ) -> list[Edge]:
     """Blocked DFA, BDFA(b) (Espinosa Zarlenga and Niklasson, section 5): blocks of b hidden layers, counted from the output.
 
     The top block reads the output error; every other block reads the delta of the boundary layer, the lowest layer of the
     block above it. Each layer reads through its own B_i. With `boundary="W^T"` the layer directly below a boundary reads
     through the transposed weights instead, as BP would. BDFA(L) is DFA; BDFA(1) is FA, and with W^T it is BP below the top layer.
+    With `keep_norm` (not in the paper) a delta keeps its norm where it crosses a boundary through B_i, whatever the size of B_i.
     """
     edges = []
     for i in range(1, depth + 1):
@@ -338,7 +345,7 @@ def bdfa(
         source: Source = above if above <= depth else "error"
         adjacent = boundary == "W^T" and source == i + 1
         carrier = Carrier.TRANSPOSED if adjacent else _random(redrawn)
-        edges.append(Edge(i, source, carrier, gate))
+        edges.append(Edge(i, source, carrier, gate, keep_norm and source != "error" and not adjacent))
     return edges
 
 

@@ -56,6 +56,8 @@ def _orthogonal(gain: float, shape: tuple[int, int], g: torch.Generator) -> Tens
 #: name -> draw(shape, n_from, n_to, generator, *arguments). `n_from` is the width that a matrix reads from and `n_to` the
 #: one it writes to: for forward weights these are fan-in and fan-out; for feedback, the width of the source and of the layer
 #: that learns. The papers' 'fan-out' of a feedback matrix can be read as either: uniform-from and uniform-to.
+#: Feedback from e as large as the initial output weights, where hidden layers are equally wide: uniform-to beside weights that
+#: are uniform-from, normal-to beside normal-from, and a Xavier, orthogonal or plain one beside itself.
 DISTRIBUTIONS: dict[str, Callable[..., Tensor]] = {
     "zeros": lambda shape, f, t, g: torch.zeros(shape, dtype=torch.float64),
     "uniform-from": lambda shape, f, t, g: _uniform(1 / math.sqrt(f), shape, g),

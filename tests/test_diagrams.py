@@ -24,7 +24,7 @@ def skip(depth, carrier=Carrier.RANDOM):
 
 RULES_DRAWN = [
     bp(), fa(), dfa(), ifa(), fp(k=0), fp(k=2), fp(k=2, lower="error"), bdfa(block=1), bdfa(block=2), bdfa(block=2, boundary="W^T"),
-    bdfa(block=3), usf(), frsf(), brsf(), drtp(), shallow(), dfa(redrawn=True), dfa(gate=False),
+    bdfa(block=3), usf(), frsf(), brsf(), drtp(), shallow(), dfa(redrawn=True), dfa(gate=False), bdfa(block=2, keep_norm=True),
 ]  # fmt: skip
 GRAPHS = [rule.graph(widths(depth)) for rule in RULES_DRAWN for depth in (2, 5, MOST_HIDDEN)] + [
     skip(5),
@@ -128,6 +128,11 @@ def test_the_gate_shows_in_the_arrowhead():
     for gate in (True, False):
         arrow = parts(draw(dfa(gate=gate).graph(widths(1))), "feedback")["error->1"]
         assert (arrow.get_facecolor() == arrow.get_edgecolor()) is gate
+
+
+def test_a_kept_norm_shows_as_a_hat():
+    labels = parts(draw(bdfa(block=1, keep_norm=True).graph(widths(2))), "label")
+    assert {name: text.get_text() for name, text in labels.items()} == {"error->2": "$B_2$", "2->1": r"$\hat B_1$"}
 
 
 def test_given_axes_are_drawn_on():

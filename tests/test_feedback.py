@@ -252,20 +252,27 @@ class Example:
         return self.e if i == self.L else self.delta(i + 1)
 
 
-def fp_signal(n, i, k, lower="delta"):
+def through(n, i, source, keep_norm):
+    """A delta through B_i, with the norm that it had before if that is kept."""
+    signal = n.B[i] @ source
+    norm = np.linalg.norm(signal, axis=0)
+    return signal * np.where(norm > 0, np.linalg.norm(source, axis=0) / np.where(norm > 0, norm, 1.0), 0.0) if keep_norm else signal
+
+
+def fp_signal(n, i, k, lower="delta", keep_norm=False):
     if i > n.L - k:
         return n.W[i + 1].T @ n.above(i)
-    return n.B[i] @ (n.delta(n.L - k + 1) if k > 0 and lower == "delta" else n.e)
+    return through(n, i, n.delta(n.L - k + 1), keep_norm) if k > 0 and lower == "delta" else n.B[i] @ n.e
 
 
-def bdfa_signal(n, i, block, boundary="B"):
+def bdfa_signal(n, i, block, boundary="B", keep_norm=False):
     blocks_above = (n.L - i) // block
     if blocks_above == 0:
         return n.B[i] @ n.e
     lowest_above = n.L - blocks_above * block + 1
     if boundary == "W^T" and i == lowest_above - 1:
         return n.W[i + 1].T @ n.delta(i + 1)
-    return n.B[i] @ n.delta(lowest_above)
+    return through(n, i, n.delta(lowest_above), keep_norm)
 
 
 def sign_concordant(n, i):
@@ -274,7 +281,7 @@ def sign_concordant(n, i):
 
 SIGNALS = {  # the signal at h_i, as the papers print it
     "bp": lambda n, i: n.W[i + 1].T @ n.above(i),
-    "fa": lambda n, i: n.B[i] @ n.above(i),
+    "fa": lambda n, i, keep_norm=False: through(n, i, n.above(i), keep_norm and i < n.L),
     "dfa": lambda n, i: n.B[i] @ n.e,
     "ifa": lambda n, i: n.B[1] @ n.e if i == 1 else n.W[i] @ n.delta(i - 1),
     "fp": fp_signal,
@@ -289,7 +296,8 @@ CASES = [
     ifa(gate=False),
     fp(0), fp(2), fp(5), fp(2, lower="error"), fp(3, gate=False), fp(1, redrawn=True), bdfa(1), bdfa(2), bdfa(3), bdfa(5),
     bdfa(2, boundary="W^T"), bdfa(1, boundary="W^T"), bdfa(2, gate=False, redrawn=True), usf(), usf(gate=False), frsf(),
-    frsf(gate=False), brsf(), brsf(gate=False), drtp(), drtp(gate=False),
+    frsf(gate=False), brsf(), brsf(gate=False), drtp(), drtp(gate=False), fa(keep_norm=True), fp(2, keep_norm=True),
+    fp(2, lower="error", keep_norm=True), bdfa(2, keep_norm=True), bdfa(2, boundary="W^T", keep_norm=True, redrawn=True),
 ]  # fmt: skip
 SETTINGS = [
     dict(activation="tanh", loss="cross-entropy", reduction="mean"),
@@ -369,7 +377,10 @@ class Batch(Example):
 
 @pytest.mark.parametrize("mode", ["training", "evaluation"])
 @pytest.mark.parametrize("setting", SETTINGS[:4], ids=lambda s: s["activation"])
-@pytest.mark.parametrize("rule", [fa(), dfa(), dfa(gate=False), ifa(), fp(2), bdfa(2), bdfa(2, boundary="W^T"), frsf(), drtp()], ids=str)
+@pytest.mark.parametrize(
+    "rule", [fa(), dfa(), dfa(gate=False), ifa(), fp(2), bdfa(2), bdfa(2, boundary="W^T"), bdfa(2, keep_norm=True), frsf(), drtp()],
+    ids=str,
+)  # fmt: skip
 def test_rule_follows_its_equations_through_batch_normalisation(rule, setting, mode):
     options = dict(rule.options)
     gate, signal = options.pop("gate", True), SIGNALS[rule.name]
@@ -414,6 +425,28 @@ def test_graph_with_mixed_edges_follows_its_equations(setting):
                 close(step.work.delta[i][replica, k], expected, 1e-12)
 
 
+def test_kept_norm_makes_the_size_of_the_feedback_matter_at_no_boundary():
+    small, large = (Step(bdfa(2, keep_norm=True), spec=f"normal({size})") for size in (1e-3, 1e3))
+    for i in (1, 2, 3):  # boundaries: 1 <- 2 and 2, 3 <- 4
+        source = 2 if i == 1 else 4
+        for step in (small, large):
+            assert torch.allclose(step.signals[i].norm(dim=-1), step.work.delta[source].norm(dim=-1), rtol=1e-12)
+        # both have the top block's B, which reads the error, a million times apart
+        assert torch.allclose(large.signals[i], 1e6 * small.signals[i], rtol=1e-9)
+
+
+def test_norm_of_nothing_is_nothing_and_that_of_tiny_deltas_is_kept():
+    network = Network(ODD, "linear", 2)
+    network.initialise("normal(0.6)", [0, 1])
+    feedback, work, signals = Feedback(bdfa(2, keep_norm=True).graph(ODD), network, "normal(1e-8)", [0, 1]), Workspace(network, 3), {}
+    work.e.fill_(1e-17)  # deltas near 1e-25, whose squares float32 has not
+    work.e[0, 1] = 0.0
+    feedback.bind(work, signals)()
+    for i, source in ((1, 2), (2, 4), (3, 4)):
+        before, after = (x.double().norm(dim=-1) for x in (work.delta[source], signals[i]))
+        assert torch.allclose(before, after, rtol=1e-5, atol=0) and after[0, 1] == 0 and (after > 0).sum() == 5
+
+
 def test_updates_are_the_outer_products_of_deltas_and_inputs():
     step = Step(dfa(), dropout=0.4)
     inputs = {1: step.work.x.clone()} | {i + 1: step.work.z[i].clone() for i in range(1, 6)}
@@ -452,6 +485,18 @@ def test_uniform_from_and_uniform_to_name_the_source_and_the_layer_that_learns()
     for spec, bound in (("uniform-from", 1 / math.sqrt(100)), ("uniform-to", 1 / math.sqrt(400))):
         matrix = matrices(dfa(), spec, widths=widths).matrix(1)
         assert matrix.shape == (2, 100, 400) and 0.99 * bound < matrix.abs().max() <= bound
+
+
+@pytest.mark.parametrize(
+    "init, spec",
+    [("uniform-from", "uniform-to"), ("normal-from", "normal-to"), ("xavier-uniform", "xavier-uniform"), ("uniform(0.05)",) * 2],
+)  # fmt: skip
+def test_feedback_as_large_as_the_output_weights(init, spec):
+    network = Network((5, 300, 300, 20), replicas=1)
+    network.initialise(init, [0])
+    feedback = Feedback(dfa().graph(network.widths), network, spec, [0])
+    size = network.weights[3].square().mean().sqrt().item()
+    assert [feedback.matrix(i).square().mean().sqrt().item() for i in (1, 2)] == pytest.approx([size, size], rel=0.06)  # 6,000 numbers: 4 standard errors
 
 
 def test_feedback_depends_on_its_seed_alone():

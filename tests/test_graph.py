@@ -19,7 +19,8 @@ ODD = (4, 6, 6, 5, 5, 5, 2)
 VARIANTS = [
     bp(), bp(gate=False), fa(), fa(redrawn=True), dfa(), dfa(gate=False, redrawn=True), ifa(), ifa(gate=False),
     fp(0), fp(2), fp(5), fp(2, lower="error"), fp(3, gate=False, redrawn=True), bdfa(1), bdfa(2), bdfa(5), bdfa(9),
-    bdfa(2, boundary="W^T"), bdfa(2, redrawn=True, gate=False), usf(), frsf(gate=False), brsf(), drtp(), shallow(),
+    bdfa(2, boundary="W^T"), bdfa(2, redrawn=True, gate=False), bdfa(2, boundary="W^T", keep_norm=True),
+    fp(2, keep_norm=True), usf(), frsf(gate=False), brsf(), drtp(), shallow(),
 ]  # fmt: skip
 
 
@@ -81,16 +82,33 @@ def test_gate_option_reaches_every_edge(rule):
     assert all(edge.gate is gate for edge in rule.graph(FIVE).edges)
 
 
+@pytest.mark.parametrize(
+    "rule, layers",
+    [(fa(keep_norm=True), {1, 2, 3, 4}), (fp(2, keep_norm=True), {1, 2, 3}), (fp(2, lower="error", keep_norm=True), set()),
+     (fp(0, keep_norm=True), set()), (bdfa(2, keep_norm=True), {1, 2, 3}), (bdfa(2, boundary="W^T", keep_norm=True), {2}),
+     (bdfa(5, keep_norm=True), set()), (bdfa(2), set())],
+    ids=str,
+)  # fmt: skip
+def test_norms_are_kept_where_a_delta_goes_through_a_random_matrix(rule, layers):
+    assert {edge.target for edge in rule.graph(FIVE).edges if edge.keep_norm} == layers
+
+
+def test_layers_that_differ_in_the_kept_norm_share_no_product():
+    made = FeedbackGraph((4, 3, 3, 2), (Edge(1, "error", B, keep_norm=True), Edge(2, "error", B)))
+    assert [(p.targets, p.keep_norm) for p in made.products()[0]] == [(range(1, 2), True), (range(2, 3), False)]
+
+
 @settings(max_examples=40, deadline=None, derandomize=True, database=None)
-@given(st.lists(st.integers(1, 4), min_size=1, max_size=9), st.booleans(), st.booleans())
-def test_identities_between_rules(hidden, gate, redrawn):
-    widths, depth, options = (5, *hidden, 3), len(hidden), {"gate": gate, "redrawn": redrawn}
-    of = {rule: rule.graph(widths).edges for rule in (bp(gate=gate), fa(**options), dfa(**options))}
-    assert fp(0, **options).graph(widths).edges == of[dfa(**options)]
-    assert fp(0, lower="error", **options).graph(widths).edges == of[dfa(**options)]
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=9), st.booleans(), st.booleans(), st.booleans())
+def test_identities_between_rules(hidden, gate, redrawn, keep_norm):
+    widths, depth, plain = (5, *hidden, 3), len(hidden), {"gate": gate, "redrawn": redrawn}
+    options = plain | {"keep_norm": keep_norm}
+    of = {rule: rule.graph(widths).edges for rule in (bp(gate=gate), fa(**options), dfa(**plain))}
+    assert fp(0, **options).graph(widths).edges == of[dfa(**plain)]
+    assert fp(0, lower="error", **options).graph(widths).edges == of[dfa(**plain)]
     assert fp(depth, **options).graph(widths).edges == of[bp(gate=gate)]
-    assert bdfa(depth, **options).graph(widths).edges == of[dfa(**options)]
-    assert bdfa(depth + 3, **options).graph(widths).edges == of[dfa(**options)]
+    assert bdfa(depth, **options).graph(widths).edges == of[dfa(**plain)]
+    assert bdfa(depth + 3, **options).graph(widths).edges == of[dfa(**plain)]
     assert bdfa(1, **options).graph(widths).edges == of[fa(**options)]
     below_top = bdfa(1, boundary="W^T", **options).graph(widths).edges[:-1]
     assert below_top == of[bp(gate=gate)][:-1]
@@ -241,7 +259,7 @@ def test_products_say_what_their_edges_say(rule, widths):
     made = rule.graph(widths)
     for product in (product for level in made.products() for product in level):
         for layer in product.targets:
-            assert made.edge(layer) == Edge(layer, product.source, product.carrier, product.gate)
+            assert made.edge(layer) == Edge(layer, product.source, product.carrier, product.gate, product.keep_norm)
         assert len({widths[layer] for layer in product.targets}) == 1
 
 
