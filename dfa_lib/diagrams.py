@@ -28,6 +28,7 @@ from .style import BLACK, BLUE, GREEN, GREY, PURPLE, TEXT_WIDTH
 COLORS = {
     Carrier.TRANSPOSED: BLACK,
     Carrier.RANDOM: BLUE,
+    Carrier.SHARED: BLUE,
     Carrier.REDRAWN: BLUE,
     Carrier.FORWARD: PURPLE,
     Carrier.SIGN: GREEN,
@@ -269,6 +270,7 @@ def label(edge: Edge) -> str:
     return {
         Carrier.TRANSPOSED: rf"${w}_{above}^\top$",
         Carrier.RANDOM: f"${b}_{i}$",
+        Carrier.SHARED: f"${b}$",
         Carrier.REDRAWN: f"${b}_{i}^t$",
         Carrier.FORWARD: f"${w}_{i}$",
         Carrier.SIGN: rf"sgn$\,{w}_{above}^\top$",

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .errors import DfaLibError
-from .graph import Carrier, FeedbackGraph, Product
+from .graph import Carrier, FeedbackGraph, Product, Source
 from .network import Network, Workspace, distribution, generator
 
 
@@ -26,18 +26,19 @@ class Feedback:
     """The random matrices of a graph on a network, and the phase that turns e into deltas.
 
     `matrices[(first layer of a product)]` is a tensor (m, R, n_source, n). Each replica draws from its own seed, layer by
-    layer, so a layer's matrix does not depend on how many replicas are trained together. Distributions are those of
-    `network.DISTRIBUTIONS`, or "initial-weights": a copy of W_{i+1} as it is now, so that feedback starts aligned.
+    layer, so a layer's matrix does not depend on how many replicas are trained together; of a shared matrix, a product has the
+    slice for its width. Distributions are those of `network.DISTRIBUTIONS`, or "initial-weights": a copy of W_{i+1} as it is now,
+    so that feedback starts aligned.
     """
 
     def __init__(self, graph: FeedbackGraph, network: Network, spec: str = "uniform-to", seeds: Sequence[int] = (0,)) -> None:
         if graph.widths != network.widths:
             raise DfaLibError(f"the graph is for widths {graph.widths}, the network has {network.widths}")
-        self.graph, self.network, self.spec = graph, network, spec
+        self.graph, self.network, self.spec, self.seeds = graph, network, spec, tuple(seeds)
         self.products: list[Product] = [product for level in graph.products() for product in level]
         self.generators = [generator(seed, "feedback") for seed in seeds]
         self.matrices: dict[int, Tensor] = {
-            p.targets.start: network.empty(len(p.targets), graph.width(p.source), graph.widths[p.targets.start])
+            p.targets.start: network.empty(p.matrices, graph.width(p.source), graph.widths[p.targets.start])
             for p in self.products
             if p.carrier.stored
         }
@@ -45,12 +46,23 @@ class Feedback:
             if product.carrier.stored:
                 self._draw(product)
 
+    def _widest(self, source: Source) -> int:
+        return max(self.graph.widths[edge.target] for edge in self.graph.edges if (edge.source, edge.carrier) == (source, Carrier.SHARED))
+
     def _draw(self, product: Product) -> None:
-        shape = (self.graph.width(product.source), self.graph.widths[product.targets.start])
-        for layer, matrix in zip(product.targets, self.matrices[product.targets.start], strict=True):
+        shape = rows, width = self.graph.width(product.source), self.graph.widths[product.targets.start]
+        shared = product.carrier is Carrier.SHARED
+        if shared and self.spec != "initial-weights":
+            # The same numbers for every width: each draws the widest matrix from a fresh stream, at the size of its own width.
+            draw, widest = distribution(self.spec), self._widest(product.source)
+            for replica, seed in enumerate(self.seeds):
+                g = generator(seed, f"feedback/{product.source}")
+                self.matrices[product.targets.start][0, replica] = draw((rows, widest), rows, width, g)[:, :width]
+            return
+        for layer, matrix in zip(product.targets, self.matrices[product.targets.start], strict=not shared):
             if self.spec == "initial-weights":
                 above = layer + 1 if layer < self.graph.depth else "error"
-                if product.source != above or product.carrier.redrawn:
+                if product.source != above or product.carrier.redrawn or shared:
                     raise DfaLibError(f"'initial-weights' copies W_{layer + 1} once, which does not fit the edge "
                                       f"{product.source}->h{layer} through {product.carrier.value}")  # fmt: skip
                 matrix.copy_(self.network.weights[layer + 1])
@@ -73,7 +85,7 @@ class Feedback:
         """The stored feedback matrix into hidden layer `layer`, (R, n_source, n_layer). Raises `DfaLibError` if it has none."""
         for product in self.products:
             if layer in product.targets and product.carrier.stored:
-                return self.matrices[product.targets.start][layer - product.targets.start]
+                return self.matrices[product.targets.start][min(layer - product.targets.start, product.matrices - 1)]
         raise DfaLibError(f"{self.graph.name} stores no feedback matrix for hidden layer {layer}")
 
     def bind(self, work: Workspace, signals: dict[int, Tensor] | None = None) -> Callable[[], None]:
@@ -124,6 +136,9 @@ class Feedback:
         if product.carrier is Carrier.FORWARD:
             return [lambda w=network.weights[first].transpose(1, 2): torch.bmm(source, w, out=into)]
         matrix = self.matrices[first].view(-1, *self.matrices[first].shape[2:])
+        if product.carrier is Carrier.SHARED:
+            first, others = delta[0], delta[1:]
+            return [lambda: torch.bmm(source, matrix, out=first)] + [lambda: others.copy_(first)] * (len(others) > 0)
         if not product.carrier.signed:
             m, (replicas, batch, width) = len(product.targets), source.shape
             wide = source.expand(m, *source.shape)

@@ -31,6 +31,7 @@ class Carrier(enum.Enum):
 
     TRANSPOSED = "W^T"  #: the transposed forward weights: what back-propagation uses
     RANDOM = "B"  #: a random matrix, drawn once and kept
+    SHARED = "B shared"  #: one fixed random matrix for all layers that read one source; narrower ones take its first columns
     REDRAWN = "B redrawn"  #: a random matrix, drawn anew at every step: a control, to which nothing can align
     FORWARD = "W"  #: the forward weights themselves: a delta carried forward (IFA)
     SIGN = "sgn(W^T)"  #: uSF: the signs of W^T, all of one magnitude (the feedback distribution's rms)
@@ -72,13 +73,18 @@ class Edge:
 @dataclass(frozen=True, slots=True)
 class Product:
     """One matrix product of the feedback phase: neighbouring layers of equal width that read the same source through
-    random matrices standing side by side, or a single layer through any carrier."""
+    random matrices standing side by side or through one that they share, or a single layer through any carrier."""
 
     source: Source
     carrier: Carrier
     gate: bool
     targets: range
     keep_norm: bool = False
+
+    @property
+    def matrices(self) -> int:
+        """How many matrices stand side by side."""
+        return 1 if self.carrier is Carrier.SHARED else len(self.targets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,17 +194,23 @@ class FeedbackGraph:
         """
         widths, learning = self.widths, {edge.target for edge in self.edges} | {self.depth + 1}
         weights = [widths[i] * widths[i - 1] for i in range(1, len(widths))]
-        through = [self.width(edge.source) * widths[edge.target] for edge in self.edges]
+        products = [product for level in self.products() for product in level]
+        through = [self.width(p.source) * widths[p.targets.start] * p.matrices for p in products]
+        stored = [n for n, p in zip(through, products, strict=True) if p.carrier.stored and p.carrier is not Carrier.SHARED]
+        shared: dict[Source, int] = {}  # the widest layer's matrix has those of the others in it
+        for p in products:
+            if p.carrier is Carrier.SHARED:
+                shared[p.source] = max(shared.get(p.source, 0), self.width(p.source) * widths[p.targets.start])
         chain = sum(max(self.width(edge.source) * widths[edge.target] for edge in level) for level in self.levels())
         return Cost(
             sequential_steps=self.sequential_steps(),
-            products=sum(len(level) for level in self.products()),
+            products=len(products),
             forward_macs=batch * sum(weights),
             feedback_macs=batch * sum(through),
             gradient_macs=batch * sum(weights[i - 1] for i in learning),
             critical_macs=batch * (sum(weights) + chain + max(weights[i - 1] for i in learning)),
             parameters=sum(weights) + sum(widths[1:]),
-            feedback_numbers=sum(n for n, edge in zip(through, self.edges, strict=True) if edge.carrier.stored),
+            feedback_numbers=sum(stored) + sum(shared.values()),
             activations=batch * sum(widths[1:-1]),
         )
 
@@ -206,7 +218,7 @@ class FeedbackGraph:
 def _merge(level: tuple[Edge, ...], widths: tuple[int, ...]) -> list[Product]:
     def key(item: tuple[int, Edge]) -> tuple:
         position, edge = item
-        alone = edge.carrier not in (Carrier.RANDOM, Carrier.REDRAWN)
+        alone = edge.carrier not in (Carrier.RANDOM, Carrier.REDRAWN, Carrier.SHARED)
         # A layer number minus its position in the level is constant along a run of neighbours.
         return edge.source, edge.carrier, edge.gate, edge.keep_norm, widths[edge.target], edge.target - position, alone and position
 
@@ -265,7 +277,7 @@ def rule(edges: Callable[..., list[Edge]]) -> Callable[..., Rule]:
 
 
 ON_OFF = (True, False)
-CHOICES = {"gate": ON_OFF, "redrawn": ON_OFF, "keep_norm": ON_OFF, "lower": ("delta", "error"), "boundary": ("B", "W^T")}
+CHOICES = {"gate": ON_OFF, "redrawn": ON_OFF, "keep_norm": ON_OFF, "shared": ON_OFF, "lower": ("delta", "error"), "boundary": ("B", "W^T")}
 MINIMUM = {"k": 0, "block": 1}
 
 
@@ -297,9 +309,15 @@ def fa(depth: int, gate: bool = True, redrawn: bool = False, keep_norm: bool = F
 
 
 @rule
-def dfa(depth: int, gate: bool = True, redrawn: bool = False) -> list[Edge]:
-    """Direct feedback alignment (Nøkland, equation 8): i <- (e, B_i)."""
-    return [Edge(i, "error", _random(redrawn), gate) for i in range(1, depth + 1)]
+def dfa(depth: int, gate: bool = True, redrawn: bool = False, shared: bool = False) -> list[Edge]:
+    """Direct feedback alignment (Nøkland, equation 8): i <- (e, B_i).
+
+    With `shared` all layers take their signal from one product with one matrix, narrower layers its first numbers, at the size
+    that the feedback distribution has for their own width (Launay, Poli and Krzakala's code).
+    """
+    if shared and redrawn:
+        raise DfaLibError("dfa: feedback is shared or redrawn, not both; leave out one")
+    return [Edge(i, "error", Carrier.SHARED if shared else _random(redrawn), gate) for i in range(1, depth + 1)]
 
 
 @rule

@@ -56,6 +56,7 @@ def _orthogonal(gain: float, shape: tuple[int, int], g: torch.Generator) -> Tens
 #: name -> draw(shape, n_from, n_to, generator, *arguments). `n_from` is the width that a matrix reads from and `n_to` the
 #: one it writes to: for forward weights these are fan-in and fan-out; for feedback, the width of the source and of the layer
 #: that learns. The papers' 'fan-out' of a feedback matrix can be read as either: uniform-from and uniform-to.
+#: normal-from-to has norm 1 on average: Launay, Poli and Krzakala's normalised feedback, beside the raw normal(1).
 #: Feedback from e as large as the initial output weights, where hidden layers are equally wide: uniform-to beside weights that
 #: are uniform-from, normal-to beside normal-from, and a Xavier, orthogonal or plain one beside itself.
 DISTRIBUTIONS: dict[str, Callable[..., Tensor]] = {
@@ -67,6 +68,7 @@ DISTRIBUTIONS: dict[str, Callable[..., Tensor]] = {
     "normal": lambda shape, f, t, g, deviation: _normal(deviation, shape, g),
     "normal-from": lambda shape, f, t, g: _normal(1 / math.sqrt(f), shape, g),
     "normal-to": lambda shape, f, t, g: _normal(1 / math.sqrt(t), shape, g),
+    "normal-from-to": lambda shape, f, t, g: _normal(1 / math.sqrt(f * t), shape, g),
     "truncated-normal": lambda shape, f, t, g, deviation: _truncated_normal(deviation, shape, g),
     "xavier-uniform": lambda shape, f, t, g: _uniform(math.sqrt(6 / (f + t)), shape, g),
     "xavier-normal": lambda shape, f, t, g: _normal(math.sqrt(2 / (f + t)), shape, g),

@@ -24,7 +24,7 @@ def skip(depth, carrier=Carrier.RANDOM):
 
 RULES_DRAWN = [
     bp(), fa(), dfa(), ifa(), fp(k=0), fp(k=2), fp(k=2, lower="error"), bdfa(block=1), bdfa(block=2), bdfa(block=2, boundary="W^T"),
-    bdfa(block=3), usf(), frsf(), brsf(), drtp(), shallow(), dfa(redrawn=True), dfa(gate=False), bdfa(block=2, keep_norm=True),
+    bdfa(block=3), usf(), frsf(), brsf(), drtp(), shallow(), dfa(redrawn=True), dfa(gate=False), bdfa(block=2, keep_norm=True), dfa(shared=True),
 ]  # fmt: skip
 GRAPHS = [rule.graph(widths(depth)) for rule in RULES_DRAWN for depth in (2, 5, MOST_HIDDEN)] + [
     skip(5),

@@ -282,7 +282,7 @@ def sign_concordant(n, i):
 SIGNALS = {  # the signal at h_i, as the papers print it
     "bp": lambda n, i: n.W[i + 1].T @ n.above(i),
     "fa": lambda n, i, keep_norm=False: through(n, i, n.above(i), keep_norm and i < n.L),
-    "dfa": lambda n, i: n.B[i] @ n.e,
+    "dfa": lambda n, i, shared=False: n.B[i] @ n.e,
     "ifa": lambda n, i: n.B[1] @ n.e if i == 1 else n.W[i] @ n.delta(i - 1),
     "fp": fp_signal,
     "bdfa": bdfa_signal,
@@ -297,7 +297,7 @@ CASES = [
     fp(0), fp(2), fp(5), fp(2, lower="error"), fp(3, gate=False), fp(1, redrawn=True), bdfa(1), bdfa(2), bdfa(3), bdfa(5),
     bdfa(2, boundary="W^T"), bdfa(1, boundary="W^T"), bdfa(2, gate=False, redrawn=True), usf(), usf(gate=False), frsf(),
     frsf(gate=False), brsf(), brsf(gate=False), drtp(), drtp(gate=False), fa(keep_norm=True), fp(2, keep_norm=True),
-    fp(2, lower="error", keep_norm=True), bdfa(2, keep_norm=True), bdfa(2, boundary="W^T", keep_norm=True, redrawn=True),
+    fp(2, lower="error", keep_norm=True), dfa(shared=True), dfa(shared=True, gate=False), bdfa(2, keep_norm=True), bdfa(2, boundary="W^T", keep_norm=True, redrawn=True),
 ]  # fmt: skip
 SETTINGS = [
     dict(activation="tanh", loss="cross-entropy", reduction="mean"),
@@ -507,6 +507,30 @@ def test_feedback_depends_on_its_seed_alone():
     assert not both.matrix(1).equal(both.matrix(2))
 
 
+@pytest.mark.parametrize("spec, rescaled", [("normal-from-to", True), ("uniform-to", True), ("normal(1)", False)])
+def test_shared_feedback_is_one_matrix_and_its_slices(spec, rescaled):
+    """Launay, Poli and Krzakala: the widest layer's matrix, of N(0, 1 / (n_out n_widest)); a narrower layer of width n has its first
+    columns times sqrt(n_widest / n)."""
+    both, alone = (matrices(dfa(shared=True), spec, seeds, widths=(6, 4, 9, 9, 4, 3)) for seeds in ((3, 8), (8,)))
+    for i in (1, 2, 3, 4):
+        width = both.graph.widths[i]
+        expected = both.matrix(2)[:, :, :width] * (math.sqrt(9 / width) if rescaled else 1.0)
+        assert torch.allclose(both.matrix(i), expected, rtol=1e-14)
+        assert both.matrix(i)[1].equal(alone.matrix(i)[0]) and not both.matrix(i)[1].equal(both.matrix(i)[0])
+
+
+def test_normalised_feedback_has_norm_one_whatever_the_widths():
+    for widths in ((5, 400, 10), (5, 90, 40)):
+        norms = matrices(dfa(), "normal-from-to", range(8), widths).matrix(1).norm(dim=(1, 2))
+        assert norms.tolist() == pytest.approx([1.0] * 8, abs=0.06)  # 3,600 numbers and more: 5 standard errors
+
+
+def test_layers_that_share_get_the_same_signal_from_one_product():
+    step = Step(dfa(shared=True), (6, *[5] * 4, 3))
+    assert all(step.signals[i].equal(step.signals[1]) for i in (2, 3, 4))
+    assert sum(t.numel() for t in step.feedback.state().values()) == 2 * step.feedback.graph.cost(1).feedback_numbers == 2 * 15
+
+
 @pytest.mark.parametrize("rule", [bdfa(2, redrawn=True), brsf(), dfa(redrawn=True)], ids=str)
 def test_redrawn_feedback_changes_with_every_redraw_and_the_deltas_follow(rule):
     step = Step(rule)
@@ -576,6 +600,7 @@ def test_initial_weights_as_magnitudes_keep_the_signs_of_the_weights():
         (dfa(), (4, 3, 3, 3), "error->h1"),  # W_2 would fit by its shape
         (bdfa(2), (4, 3, 3, 3, 3, 3), "error->h3"),
         (fa(redrawn=True), ODD, "error->h5"),
+        (dfa(shared=True), (4, 3, 3), "error->h1"),
     ],
     ids=str,
 )
@@ -634,7 +659,7 @@ def calls(rule, depth, **setting):
 
 
 @pytest.mark.parametrize("setting", [{}, {"seeds": (0,)}, {"activation": "erf"}, {"dropout": 0.4}, {"norm": "training"}], ids=str)
-@pytest.mark.parametrize("rule", [dfa(), dfa(gate=False), drtp()], ids=str)
+@pytest.mark.parametrize("rule", [dfa(), dfa(gate=False), dfa(shared=True), drtp()], ids=str)
 def test_calls_of_direct_feedback_do_not_grow_with_depth(rule, setting):
     assert 0 < calls(rule, 3, **setting) == calls(rule, 100, **setting)
 

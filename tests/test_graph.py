@@ -20,7 +20,7 @@ VARIANTS = [
     bp(), bp(gate=False), fa(), fa(redrawn=True), dfa(), dfa(gate=False, redrawn=True), ifa(), ifa(gate=False),
     fp(0), fp(2), fp(5), fp(2, lower="error"), fp(3, gate=False, redrawn=True), bdfa(1), bdfa(2), bdfa(5), bdfa(9),
     bdfa(2, boundary="W^T"), bdfa(2, redrawn=True, gate=False), bdfa(2, boundary="W^T", keep_norm=True),
-    fp(2, keep_norm=True), usf(), frsf(gate=False), brsf(), drtp(), shallow(),
+    fp(2, keep_norm=True), dfa(shared=True), usf(), frsf(gate=False), brsf(), drtp(), shallow(),
 ]  # fmt: skip
 
 
@@ -53,6 +53,7 @@ def chain(carrier):
         (fa(redrawn=True), chain(B2)),
         (dfa(), [(i, "error", B) for i in (1, 2, 3, 4, 5)]),
         (dfa(redrawn=True), [(i, "error", B2) for i in (1, 2, 3, 4, 5)]),
+        (dfa(shared=True), [(i, "error", Carrier.SHARED) for i in (1, 2, 3, 4, 5)]),
         (ifa(), [(1, "error", B), (2, 1, W), (3, 2, W), (4, 3, W), (5, 4, W)]),
         (fp(2), [(1, 4, B), (2, 4, B), (3, 4, B), (4, 5, WT), (5, "error", WT)]),
         (fp(2, redrawn=True), [(1, 4, B2), (2, 4, B2), (3, 4, B2), (4, 5, WT), (5, "error", WT)]),
@@ -171,6 +172,7 @@ def test_rule_and_graph_cannot_be_changed():
         (lambda: dfa(gat=False), ["dfa", "'gat'", "gate"]),
         (lambda: bp(redrawn=True), ["bp", "'redrawn'"]),
         (lambda: bp(True, False), ["bp", "too many"]),
+        (lambda: dfa(shared=True, redrawn=True).graph(FIVE), ["shared or redrawn", "not both"]),
         (lambda: fp(6).graph(FIVE), ["fp(k=6)", "at least 6", "has 5"]),
         (lambda: make_rule("dfaa", {}), ["unknown rule 'dfaa'", "did you mean 'dfa'", "shallow"]),
         (lambda: make_rule("make_rule", {}), ["unknown rule 'make_rule'"]),
@@ -331,6 +333,7 @@ def test_cost_of_dfa_counted_by_hand():
         (fp(1, lower="error"), 6 + 10, 6, 37),
         (bdfa(1, boundary="W^T"), 15 + 10, 10, 37),
         (frsf(), 25, 25, 37),
+        (dfa(shared=True), 6 + 10, 10, 37),  # the narrow layer's matrix is a slice of the wide one's
         (drtp(), 6 + 10, 16, 37),
         (shallow(), 0, 0, 10),
     ],
@@ -340,6 +343,11 @@ def test_cost_of_one_example_counted_by_hand(rule, feedback_macs, feedback_numbe
     cost = rule.graph((4, 3, 5, 2)).cost(batch=1)
     assert (cost.feedback_macs, cost.feedback_numbers, cost.gradient_macs) == (feedback_macs, feedback_numbers, gradient_macs)
     assert cost.forward_macs == 37 and cost.parameters == 47
+
+
+def test_cost_of_shared_feedback_does_not_grow_with_depth():
+    costs = [dfa(shared=True).graph((4, *[5] * depth, 3)).cost(batch=2) for depth in (1, 100)]
+    assert [(cost.feedback_macs, cost.feedback_numbers, cost.products) for cost in costs] == [(2 * 15, 15, 1)] * 2
 
 
 def test_cost_scales_with_the_batch_and_storage_does_not():
