@@ -19,7 +19,7 @@ from .graph import FeedbackGraph, Rule, bp, make_rule
 if TYPE_CHECKING:
     from .theory import StudentTeacher
 
-ACTIVATIONS = ("tanh", "logistic", "relu", "leaky-relu", "erf", "linear", "sign", "threshold")
+ACTIVATIONS = ("tanh", "logistic", "relu", "leaky-relu", "erf", "linear", "sign", "threshold", "sign-ste", "threshold-ste")
 LOSSES = ("cross-entropy", "binary-cross-entropy", "squared-error")
 OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam")
 

@@ -107,7 +107,7 @@ def distribution(spec: str) -> Callable[[tuple[int, int], int, int, torch.Genera
 
 @dataclass(frozen=True)
 class Activation:
-    """A non-linearity f, in place, and its gate: delta <- delta * f'(a), in place.
+    """A non-linearity f, in place, and its gate: delta <- delta * f'(a), in place, with f' or what stands for it.
 
     Where f' is a function of h = f(a), a is not kept (`keeps_a`), and its argument in `gate` is None.
     """
@@ -135,9 +135,15 @@ def _gate_erf(delta: Tensor, h: Tensor, a: Tensor | None) -> None:
     delta.mul_(torch.mul(a, a).mul_(-0.5).exp_()).mul_(math.sqrt(2 / math.pi))
 
 
+def _gate_hard_tanh(delta: Tensor, h: Tensor, a: Tensor | None) -> None:
+    delta.mul_(a.abs() <= 1)
+
+
 LEAK = 0.01  #: the slope of a leaky ReLU below zero
 
 #: erf is erf(a / sqrt 2), Saad and Solla's unit. sign and threshold have derivative zero: with the gate on, nothing below learns.
+#: Their twins with -ste, the straight-through estimator, have the derivative of the hard tanh in its place, 1 where |a| <= 1 and
+#: else 0, under every rule (Hubara, Courbariaux, Soudry, El-Yaniv and Bengio 2016, Binarized neural networks, equation 4).
 UNITS = {
     unit.name: unit
     for unit in (
@@ -153,6 +159,8 @@ UNITS = {
         Activation("linear", lambda h: h, lambda d, h, a: None),
         Activation("sign", torch.Tensor.sign_, lambda d, h, a: d.zero_()),
         Activation("threshold", lambda h: h.copy_(h > 0), lambda d, h, a: d.zero_()),
+        Activation("sign-ste", torch.Tensor.sign_, _gate_hard_tanh, keeps_a=True),
+        Activation("threshold-ste", lambda h: h.copy_(h > 0), _gate_hard_tanh, keeps_a=True),
     )
 }  # fmt: skip
 

@@ -86,6 +86,9 @@ AUTOGRAD = {
     "erf": lambda a: torch.erf(a / math.sqrt(2)),
     "linear": lambda a: a,
 }
+for name in ("sign", "threshold"):  # the value of the step, the gradient of the hard tanh
+    step_of = torch.sign if name == "sign" else lambda a: (a > 0).double()
+    AUTOGRAD[f"{name}-ste"] = lambda a, f=step_of: functional.hardtanh(a) + (f(a) - functional.hardtanh(a)).detach()
 AUTOGRAD_LOSSES = {
     "cross-entropy": lambda a, y: functional.cross_entropy(a, y, reduction="none"),
     "binary-cross-entropy": lambda a, y: functional.binary_cross_entropy(torch.sigmoid(a), y, reduction="none").sum(dim=1),
@@ -206,6 +209,8 @@ F = {
     "linear": (lambda a: a, lambda a: 1.0),
     "sign": (lambda a: float(np.sign(a)), lambda a: 0.0),
     "threshold": (lambda a: float(a > 0), lambda a: 0.0),
+    "sign-ste": (lambda a: float(np.sign(a)), lambda a: float(abs(a) <= 1)),
+    "threshold-ste": (lambda a: float(a > 0), lambda a: float(abs(a) <= 1)),
 }
 
 
@@ -308,6 +313,8 @@ SETTINGS = [
     dict(activation="leaky-relu", loss="cross-entropy", reduction="mean"),
     dict(activation="sign", loss="binary-cross-entropy", reduction="mean"),
     dict(activation="threshold", loss="cross-entropy", reduction="mean"),
+    dict(activation="sign-ste", loss="squared-error", reduction="mean", dropout=0.4),
+    dict(activation="threshold-ste", loss="cross-entropy", reduction="sum"),
 ]
 
 

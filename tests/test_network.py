@@ -23,6 +23,7 @@ PLAIN = {
     "sign": np.sign,
     "threshold": lambda a: (a > 0).astype(float),
 }
+PLAIN |= {f"{name}-ste": PLAIN[name] for name in ("sign", "threshold")}
 
 
 def network(widths=ODD, activation="tanh", seeds=(0, 1), init="normal(0.7)", dtype=torch.float64, **options):
@@ -239,7 +240,8 @@ def test_activation_and_its_gate(name):
     assert np.allclose(h.numpy(), PLAIN[name](a.numpy()), rtol=1e-14, atol=1e-15)
     delta = torch.full_like(a, 3.0)
     unit.gate(delta, h, a if unit.keeps_a else None)
-    numeric = (PLAIN[name]((a + 1e-5).numpy()) - PLAIN[name]((a - 1e-5).numpy())) / 2e-5
+    of = (lambda a: np.clip(a, -1, 1)) if name.endswith("-ste") else PLAIN[name]  # the hard tanh stands for the step
+    numeric = (of((a + 1e-5).numpy()) - of((a - 1e-5).numpy())) / 2e-5
     assert np.allclose(delta.numpy(), 3 * numeric, rtol=1e-7, atol=1e-8)
 
 
@@ -249,6 +251,13 @@ def test_relu_gate_is_closed_at_zero():
     assert delta.tolist() == [0.0, 1.0]
     UNITS["leaky-relu"].gate(leaking := torch.ones(2), torch.tensor([0.0, 0.1]), None)
     assert leaking.tolist() == pytest.approx([0.01, 1.0])
+
+
+@pytest.mark.parametrize("name", ["sign-ste", "threshold-ste"])
+def test_straight_through_gate_is_open_up_to_one(name):
+    delta, a = torch.ones(4), torch.tensor([-1.0, 1.0, 1.0001, -1.0001])
+    UNITS[name].gate(delta, a.sign(), a)
+    assert delta.tolist() == [1.0, 1.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(

@@ -657,6 +657,15 @@ def test_device_that_is_not_there_is_refused(device, monkeypatch):
 # --- learning ------------------------------------------------------------------------------------------------------------
 
 
+def test_sign_units_learn_under_bp_with_the_straight_through_estimator_alone():
+    moves = []
+    for activation in ("sign", "sign-ste"):
+        made = trainer(activation=activation, rule=bp())
+        before = parameters(made)
+        moves.append({i for kind, i in moved(steps(made, 3), before) if kind == "w"})
+    assert moves == [{4}, {1, 2, 3, 4}]
+
+
 @pytest.mark.parametrize("rule", [bp(), fa(), dfa()], ids=str)
 def test_digits_are_learnt(rule):
     config = Config(data="digits-5k", hidden=(50, 50), rule=rule, optimizer=Optimizer("sgd", lr=0.1), batch=32, epochs=4)
