@@ -6,7 +6,7 @@
 
 Angles are in degrees, 90 for unrelated directions. All are computed in float64, in evaluation mode (no dropout, the running
 statistics of batch normalisation). An example whose error or delta is too small to have a direction is dropped and counted as
-undefined, never averaged in.
+undefined, never averaged in. Where a rule draws between edges, its signal here is the expected one.
 """
 
 from __future__ import annotations
@@ -65,8 +65,7 @@ class Probe:
         zeros = [0] * network.replicas
         self.rule = Feedback(feedback.graph, self.network, "zeros", zeros)
         self.exact = Feedback(bp().graph(network.widths), self.network, "zeros", zeros)
-        learning = [edge.target for edge in feedback.graph.edges]
-        self.layers = thin(learning)
+        self.layers = thin(sorted({edge.target for edge in feedback.graph.edges}))
         self.theorem = Theorem(self) if theorem else None
 
     def anchor(self) -> None:
@@ -177,8 +176,8 @@ def unit_angles(network: Network, feedback: Feedback) -> list[dict[int, list[flo
     Chapter 04_feedback_alignment shows them.
     """
     layer = network.depth
-    edge = feedback.graph.edge(layer)
-    if edge is None or edge.source != "error" or not edge.carrier.stored or edge.carrier.signed:
+    edges = [edge for edge in feedback.graph.edges if edge.target == layer and edge.source == "error"]
+    if not any(edge.carrier.stored and not edge.carrier.signed for edge in edges):
         return [{} for _ in range(network.replicas)]
     matrix, weight = feedback.matrix(layer), network.weights[layer + 1]
     angles = angle(matrix.double().transpose(1, 2), weight.double().transpose(1, 2))

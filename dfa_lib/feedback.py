@@ -12,6 +12,7 @@ normalisation, whichever edge brought it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import torch
@@ -45,6 +46,35 @@ class Feedback:
         for product in self.products:
             if product.carrier.stored:
                 self._draw(product)
+        self._choose(seeds)
+
+    def _choose(self, seeds: Sequence[int]) -> None:
+        """Prepare the draws between edges. Until the first, every edge has the weight of its probability: the expected signal."""
+        edges = [edge for edge in self.graph.edges if edge.draw is not None]
+        draws = {draw: k for k, draw in enumerate(dict.fromkeys(edge.draw for edge in edges))}
+        self.switches = [generator(seed, "switch") for seed in seeds] if edges else []
+        self.taken: dict[Product, Tensor] = {}
+        self._draws, self._limits = len(draws), {}
+        for product in self.products:
+            if not product.drawn:
+                continue
+            rows = []
+            for layer in product.targets:
+                chosen = [edge for edge in edges if edge.target == layer]
+                k = [(edge.source, edge.carrier) for edge in chosen].index((product.source, product.carrier))
+                low = sum(edge.probability for edge in chosen[:k])
+                high = low + chosen[k].probability if k < len(chosen) - 1 else 1.0
+                rows.append((draws[chosen[k].draw], low, high))
+            draw, low, high = torch.tensor(rows, dtype=torch.float64).T.unsqueeze(2)
+            self._limits[product] = draw.long().squeeze(1), low, high
+            self.taken[product] = self.network.empty(len(rows), 1, 1)
+            self.taken[product].copy_((high - low).view(-1, 1, 1, 1))
+
+    def switch(self) -> None:
+        """Draw between the edges of each layer, for this step: every replica from its own stream."""
+        u = torch.stack([torch.rand(self._draws, dtype=torch.float64, generator=g) for g in self.switches], dim=1)
+        for product, (draw, low, high) in self._limits.items():
+            self.taken[product].copy_(((low <= u[draw]) & (u[draw] < high)).view_as(self.taken[product]))
 
     def _widest(self, source: Source) -> int:
         return max(self.graph.widths[edge.target] for edge in self.graph.edges if (edge.source, edge.carrier) == (source, Carrier.SHARED))
@@ -94,28 +124,44 @@ class Feedback:
         With `signals`, the signal at h_i, before the gate, is kept there by layer, (R, batch, n).
         """
         steps: list[Callable[[], object]] = []
-        gate = self.network.unit.gate
+        left = Counter(edge.target for edge in self.graph.edges)
+        for span in work.delta.cut({edge.target for edge in self.graph.edges if edge.draw is not None}):
+            steps.append(work.delta.span(span).zero_)
         for product in self.products:
-            source = self._source(product, work, steps)
-            delta = work.delta.span(product.targets)
-            steps += self._product(product, source, delta)
+            source, delta = self._source(product, work, steps), work.delta.span(product.targets)
+            signal = torch.empty_like(delta) if product.drawn else delta
+            steps += self._product(product, source, signal)
             if product.keep_norm:
-                steps.append(lambda d=delta, s=source: d.mul_((_norm(s) / _norm(d)).nan_to_num_(0.0, 0.0, 0.0)))
-            if signals is not None:
-                steps.append(lambda p=product, d=delta: signals.update(zip(p.targets, d.clone(), strict=True)))
-            if work.mask is not None:
-                steps.append(lambda d=delta, m=work.mask.span(product.targets): d.mul_(m))
-            if product.gate:
-                a = work.a.span(product.targets) if work.a else None
-                steps.append(lambda d=delta, h=work.h.span(product.targets), a=a: gate(d, h, a))
-            if work.norm is not None:
-                steps.append(work.norm.backward(product.targets, delta))
+                steps.append(lambda d=signal, s=source: d.mul_((_norm(s) / _norm(d)).nan_to_num_(0.0, 0.0, 0.0)))
+            if product.drawn:
+                steps.append(lambda d=delta, s=signal, taken=self.taken[product]: d.addcmul_(s, taken))
+            left.subtract(product.targets)
+            for span in work.delta.cut({layer for layer in product.targets if not left[layer]}):
+                steps += self._finish(span, product.gate, work, signals)
 
         def phase() -> None:
             for step in steps:
                 step()
 
         return phase
+
+    def _finish(
+        self, layers: range, gate: bool, work: Workspace, signals: dict[int, Tensor] | None
+    ) -> list[Callable[[], object]]:
+        """From the signals at h to the deltas at a, for a span of layers."""
+        steps: list[Callable[[], object]] = []
+        delta = work.delta.span(layers)
+        if signals is not None:
+            steps.append(lambda: signals.update(zip(layers, delta.clone(), strict=True)))
+        if work.mask is not None:
+            mask = work.mask.span(layers)
+            steps.append(lambda: delta.mul_(mask))
+        if gate:
+            f_prime, h, a = self.network.unit.gate, work.h.span(layers), work.a.span(layers) if work.a else None
+            steps.append(lambda: f_prime(delta, h, a))
+        if work.norm is not None:
+            steps.append(work.norm.backward(layers, delta))
+        return steps
 
     def _source(self, product: Product, work: Workspace, steps: list[Callable[[], object]]) -> Tensor:
         """The source as (R, batch, n_source), appending what must be done at every step to have it so."""

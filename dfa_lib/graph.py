@@ -1,9 +1,9 @@
 """Feedback graphs: a learning rule as a value.
 
 Every rule of the feedback-alignment papers answers one question: from where, and through which matrix, does
-hidden layer i get its error signal? A `FeedbackGraph` holds that answer, one `Edge` per hidden layer, and nothing
-else. The same value is computed (`feedback.py`), drawn (`diagrams.py`), costed (`FeedbackGraph.cost`) and checked
-(`tests/test_feedback.py`).
+hidden layer i get its error signal? A `FeedbackGraph` holds that answer, one `Edge` per hidden layer (or several with
+probabilities, one of which is drawn at every step), and nothing else. The same value is computed (`feedback.py`), drawn
+(`diagrams.py`), costed (`FeedbackGraph.cost`) and checked (`tests/test_feedback.py`).
 
 Notation: hidden layers 1..L, output layer L+1; a_i = W_i h_{i-1} + b_i, h_i = f(a_i); e = dLoss/da_{L+1};
 delta_i is the update direction at a_i, and the weight update is dW_i = -delta_i h_{i-1}^T.
@@ -61,6 +61,9 @@ class Edge:
     `source` is "error" (the output error e), "target" (minus the one-hot target: e without the network's output), or
     the number of the hidden layer whose delta is taken. With `keep_norm` the signal is rescaled, example by example, to the norm
     that its source has, before the gate: a matrix of any size then has gain 1.
+
+    Where a layer has several edges, each has a `probability`, and at every step one is taken. `draw` numbers the draws: edges with
+    the same number are decided by one draw, so layers that share it switch together.
     """
 
     target: int
@@ -68,6 +71,8 @@ class Edge:
     carrier: Carrier
     gate: bool = True
     keep_norm: bool = False
+    probability: float = 1.0
+    draw: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,7 @@ class Product:
     gate: bool
     targets: range
     keep_norm: bool = False
+    drawn: bool = False  #: whether each target takes it or another at random
 
     @property
     def matrices(self) -> int:
@@ -90,7 +96,9 @@ class Product:
 @dataclass(frozen=True, slots=True)
 class Cost:
     """What one training step asks for, counted from the graph: multiply-accumulates of matrix products (one is two floating-point
-    operations). Element-wise work, such as gates and the norms that an edge keeps, is not counted."""
+    operations). Element-wise work, such as gates and the norms that an edge keeps, is not counted. Edges between which is drawn
+    count in full, as the executor computes them all: the worst case. What is taken costs, in expectation, their sum weighted by
+    their probabilities."""
 
     sequential_steps: int  #: matrix products that must wait for one another in the feedback phase
     products: int  #: matrix products of the feedback phase
@@ -110,7 +118,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class FeedbackGraph:
-    """A learning rule for a fully connected network: one `Edge` for each hidden layer that learns.
+    """A learning rule for a fully connected network: an `Edge` for each hidden layer that learns, or several to draw from.
 
     `widths` are the layer widths from input to output, so there are `len(widths) - 2` hidden layers. The output layer
     always learns from e. Raises `DfaLibError` when an edge is impossible or the edges form a cycle.
@@ -125,12 +133,10 @@ class FeedbackGraph:
         object.__setattr__(self, "edges", tuple(sorted(self.edges, key=lambda edge: edge.target)))
         if len(self.widths) < 2 or min(self.widths) < 1:
             raise DfaLibError(f"widths must be at least an input and an output width, all positive; got {self.widths}")
-        seen: set[int] = set()
         for edge in self.edges:
             self._check(edge)
-            if edge.target in seen:
-                raise DfaLibError(f"hidden layer {edge.target} has two feedback edges; each layer takes one")
-            seen.add(edge.target)
+        for target, group in groupby(self.edges, lambda edge: edge.target):
+            self._check_choice(target, tuple(group))
         self.levels()
 
     def _check(self, edge: Edge) -> None:
@@ -147,6 +153,18 @@ class FeedbackGraph:
         if edge.carrier is Carrier.FORWARD and edge.source != edge.target - 1:
             raise DfaLibError(f"{here}: W carries a delta forward from h{edge.target - 1} only")
 
+    def _check_choice(self, target: int, edges: tuple[Edge, ...]) -> None:
+        chances = [edge.probability for edge in edges]
+        if len(edges) > 1 and any(edge.draw is None for edge in edges):
+            raise DfaLibError(f"hidden layer {target} has {len(edges)} feedback edges; give each a probability and a draw, or leave one")
+        if sum(edge.carrier.stored for edge in edges) > 1:
+            raise DfaLibError(f"hidden layer {target} has two feedback edges with a matrix of their own; of several, one may have that")
+        if min(chances) < 0 or abs(sum(chances) - 1) > 1e-9:
+            got = ", ".join(map(str, chances))
+            raise DfaLibError(f"the probabilities of the feedback edges into h{target} must add up to 1; got {got}")
+        if len({edge.draw for edge in edges}) > 1 or len({edge.gate for edge in edges}) > 1:
+            raise DfaLibError(f"the feedback edges into h{target} must have one draw and one gate in common")
+
     @property
     def depth(self) -> int:
         """The number of hidden layers, L."""
@@ -157,7 +175,7 @@ class FeedbackGraph:
         return self.widths[source] if isinstance(source, int) else self.widths[-1]
 
     def edge(self, layer: int) -> Edge | None:
-        """The edge into hidden layer `layer`, or None if that layer does not learn."""
+        """The edge into hidden layer `layer` (the first of several), or None if that layer does not learn."""
         return next((edge for edge in self.edges if edge.target == layer), None)
 
     def levels(self) -> tuple[tuple[Edge, ...], ...]:
@@ -174,8 +192,8 @@ class FeedbackGraph:
                 stuck = ", ".join(f"h{edge.target} <- {edge.source}" for edge in waiting)
                 raise DfaLibError(f"no error signal reaches these layers (a cycle, or a source that does not learn): {stuck}")
             levels.append(level)
-            ready |= {edge.target for edge in level}
-            waiting = [edge for edge in waiting if edge.target not in ready]
+            waiting = [edge for edge in waiting if edge.source not in ready]
+            ready |= {edge.target for edge in level} - {edge.target for edge in waiting}
         return tuple(levels)
 
     def products(self) -> tuple[tuple[Product, ...], ...]:
@@ -220,10 +238,14 @@ def _merge(level: tuple[Edge, ...], widths: tuple[int, ...]) -> list[Product]:
         position, edge = item
         alone = edge.carrier not in (Carrier.RANDOM, Carrier.REDRAWN, Carrier.SHARED)
         # A layer number minus its position in the level is constant along a run of neighbours.
-        return edge.source, edge.carrier, edge.gate, edge.keep_norm, widths[edge.target], edge.target - position, alone and position
+        place = widths[edge.target], edge.target - position, alone and position
+        return edge.source, edge.carrier, edge.gate, edge.keep_norm, edge.draw is None, *place
 
     runs = ([edge for _, edge in run] for _, run in groupby(enumerate(level), key))
-    return [Product(r[0].source, r[0].carrier, r[0].gate, range(r[0].target, r[-1].target + 1), r[0].keep_norm) for r in runs]
+    return [
+        Product(r[0].source, r[0].carrier, r[0].gate, range(r[0].target, r[-1].target + 1), r[0].keep_norm, r[0].draw is not None)
+        for r in runs
+    ]
 
 
 # --- rules -----------------------------------------------------------------------------------------------------------
@@ -263,8 +285,13 @@ def rule(edges: Callable[..., list[Edge]]) -> Callable[..., Rule]:
             given = signature.bind(*args, **options).arguments
         except TypeError as problem:
             raise DfaLibError(f"{name}{signature}: {problem}") from None
-        for option, value in given.items():
+        for option, value in list(given.items()):
             allowed = CHOICES.get(f"{name}.{option}") or CHOICES.get(option)
+            if option in PROBABILITIES:
+                if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+                    raise DfaLibError(f"{option} of {name} is a probability, from 0 to 1; got {value!r}")
+                given[option] = float(value)  # 1 and 1.0 are one value, and one identity
+                continue
             if allowed and (value not in allowed or type(value) is not type(allowed[0])):  # 0 == False, but prints otherwise
                 raise unknown(f"{option} of {name}", value, map(str, allowed))
             if not allowed and (not isinstance(value, int) or isinstance(value, bool) or value < MINIMUM[option]):
@@ -276,9 +303,10 @@ def rule(edges: Callable[..., list[Edge]]) -> Callable[..., Rule]:
     return make
 
 
-ON_OFF = (True, False)
-CHOICES = {"gate": ON_OFF, "redrawn": ON_OFF, "keep_norm": ON_OFF, "shared": ON_OFF, "lower": ("delta", "error"), "boundary": ("B", "W^T")}
+CHOICES: dict[str, tuple] = dict.fromkeys(("gate", "redrawn", "keep_norm", "shared"), (True, False))
+CHOICES |= {"lower": ("delta", "error"), "boundary": ("B", "W^T"), "by": ("step", "layer")}
 MINIMUM = {"k": 0, "block": 1}
+PROBABILITIES = ("p",)
 
 
 def make_rule(name: str, options: dict[str, object]) -> Rule:
@@ -364,6 +392,25 @@ def bdfa(
         adjacent = boundary == "W^T" and source == i + 1
         carrier = Carrier.TRANSPOSED if adjacent else _random(redrawn)
         edges.append(Edge(i, source, carrier, gate, keep_norm and source != "error" and not adjacent))
+    return edges
+
+
+@rule
+def switching(depth: int, p: float, by: str = "step", gate: bool = True) -> list[Edge]:
+    """Switching at random between BP and DFA (proposed by Espinosa Zarlenga and Niklasson, section 7).
+
+    At every step, with probability p, a layer learns from the output error, i <- (e, B_i), else from the layer above,
+    i <- (i+1, W_{i+1}^T), whatever that one has taken. All layers switch together (`by="step"`: the step is DFA's or BP's), or
+    each for itself (`by="layer"`). The levels are those of BP, the worst case; in expectation a step that computes only what it
+    takes waits for 1 + (1 - p) (L - 1) products by="step". p = 0 is BP, p = 1 is DFA.
+    """
+    edges = []
+    for i in range(1, depth + 1):
+        chance = {"gate": gate, "draw": 0 if by == "step" else i}
+        edges += [
+            Edge(i, "error", Carrier.RANDOM, probability=p, **chance),
+            Edge(i, i + 1 if i < depth else "error", Carrier.TRANSPOSED, probability=1 - p, **chance),
+        ]
     return edges
 
 

@@ -109,6 +109,8 @@ class Trainer:
         def draw() -> None:
             if self.redraws:
                 self.feedback.redraw()
+            if self.feedback.switches:
+                self.feedback.switch()
             if config.dropout or config.dropout_input:
                 work.draw_masks(self.dropout)
 
@@ -210,6 +212,10 @@ class Trainer:
         theorem = self.probe.theorem if self.probe else None
         first = {f"first{i}": direction for i, direction in theorem.first.items()} if theorem else {}
         return self.network.state() | self.feedback.state() | self.updater.state() | sums | first
+
+    def generators(self) -> list[torch.Generator]:
+        """The streams that a step draws from, whose states a resumed run needs."""
+        return [*self.dropout, *self.feedback.generators, *self.feedback.switches]
 
 
 def train(
@@ -355,7 +361,7 @@ class _Loop:
             "loop": {"step": self.step, "wall_s": self.wall_s, "train_s": self.train_s, "seen": self.trainer.seen,
                      "results": [vars(result) for result in self.results]},
             "state": self.trainer.state(),
-            "generators": [g.get_state() for g in (*self.trainer.dropout, *self.trainer.feedback.generators)],
+            "generators": [g.get_state() for g in self.trainer.generators()],
         }  # fmt: skip
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         partial = self.checkpoint.with_name(f"{self.checkpoint.name}.{os.getpid()}.partial")
@@ -374,7 +380,7 @@ class _Loop:
         self.results = [Result(**result) for result in loop["results"]]
         for name, tensor in self.trainer.state().items():
             tensor.copy_(saved["state"][name])
-        for g, state in zip((*self.trainer.dropout, *self.trainer.feedback.generators), saved["generators"], strict=True):
+        for g, state in zip(self.trainer.generators(), saved["generators"], strict=True):
             g.set_state(state.cpu())
 
     def _identity(self) -> list[str]:

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from dfa_lib.alignment import MOST_LAYERS, UNIT_QUANTILES, Probe, angle, cosine, thin, unit_angles, weight_angles
 from dfa_lib.feedback import LOSSES, Feedback
-from dfa_lib.graph import bdfa, bp, dfa, drtp, fa, fp, frsf, shallow
+from dfa_lib.graph import bdfa, bp, dfa, drtp, fa, fp, frsf, shallow, switching
 from dfa_lib.network import Network, generator
 
 WIDTHS = (6, 5, 5, 4, 3)
@@ -87,6 +87,19 @@ def test_back_propagation_is_aligned_with_itself(activation):
 def test_bp_layers_of_feedback_propagation_are_aligned_and_the_others_are_not():
     (result,) = measure(network(), fp(2), *data(20, 6, 3))
     assert max(result["delta_angle"][1:]) < 3e-6 and result["delta_angle"][0] > 10
+
+
+def test_switching_is_measured_by_its_expected_signal():
+    """At the last layer the mean of DFA's and BP's signals, whatever has just been drawn."""
+    net, (x, y) = network(), data(10, 6, 3)
+    feedback = Feedback(switching(0.3).graph(WIDTHS), net, "normal(0.5)", [0])
+    probe = Probe(net, feedback, LOSSES["cross-entropy"], x, y)
+    first = probe()
+    feedback.switch()
+    assert repr(probe()) == repr(first) and first[0]["layers"] == [1, 2, 3]
+    e = torch.softmax(net.predict(x)[0], dim=1) - y
+    exact, direct = e @ net.weights[4][0], e @ feedback.matrix(3)[0]
+    assert first[0]["signal_angle"][2] == pytest.approx(angle(0.3 * direct + 0.7 * exact, exact).mean().item(), abs=1e-9)
 
 
 @pytest.mark.parametrize("sign, degrees", [(1.0, 0.0), (-1.0, 180.0)])
@@ -286,7 +299,8 @@ def test_unused_generators_of_the_probe_do_not_draw_from_the_run():
 
 @pytest.mark.parametrize(
     "rule, measured",
-    [(fa(), True), (dfa(), True), (bdfa(2), True), (bp(), False), (fp(1), False), (frsf(), False), (drtp(), False), (shallow(), False)],
+    [(fa(), True), (dfa(), True), (bdfa(2), True), (switching(0.5), True),
+     (bp(), False), (fp(1), False), (frsf(), False), (drtp(), False), (shallow(), False)],
     ids=str,
 )  # fmt: skip
 def test_unit_angles_where_the_last_hidden_layer_reads_the_error_through_a_matrix(rule, measured):

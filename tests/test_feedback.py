@@ -14,7 +14,7 @@ from dfa_lib.config import Optimizer
 from dfa_lib.errors import DfaLibError
 from dfa_lib.feedback import LOSSES, Feedback
 from dfa_lib.graph import (
-    RULES, Carrier, Edge, FeedbackGraph, bdfa, bp, brsf, dfa, drtp, fa, fp, frsf, ifa, shallow, usf,
+    RULES, Carrier, Edge, FeedbackGraph, bdfa, bp, brsf, dfa, drtp, fa, fp, frsf, ifa, shallow, switching, usf,
 )  # fmt: skip
 from dfa_lib.network import Network, Stacks, Workspace, generator
 from dfa_lib.optim import Updater
@@ -288,6 +288,8 @@ SIGNALS = {  # the signal at h_i, as the papers print it
     "bp": lambda n, i: n.W[i + 1].T @ n.above(i),
     "fa": lambda n, i, keep_norm=False: through(n, i, n.above(i), keep_norm and i < n.L),
     "dfa": lambda n, i, shared=False: n.B[i] @ n.e,
+    # before the first draw both edges have the weight of their probability
+    "switching": lambda n, i, p, by="step": p * (n.B[i] @ n.e) + (1 - p) * (n.W[i + 1].T @ n.above(i)),
     "ifa": lambda n, i: n.B[1] @ n.e if i == 1 else n.W[i] @ n.delta(i - 1),
     "fp": fp_signal,
     "bdfa": bdfa_signal,
@@ -302,7 +304,8 @@ CASES = [
     fp(0), fp(2), fp(5), fp(2, lower="error"), fp(3, gate=False), fp(1, redrawn=True), bdfa(1), bdfa(2), bdfa(3), bdfa(5),
     bdfa(2, boundary="W^T"), bdfa(1, boundary="W^T"), bdfa(2, gate=False, redrawn=True), usf(), usf(gate=False), frsf(),
     frsf(gate=False), brsf(), brsf(gate=False), drtp(), drtp(gate=False), fa(keep_norm=True), fp(2, keep_norm=True),
-    fp(2, lower="error", keep_norm=True), dfa(shared=True), dfa(shared=True, gate=False), bdfa(2, keep_norm=True), bdfa(2, boundary="W^T", keep_norm=True, redrawn=True),
+    fp(2, lower="error", keep_norm=True), dfa(shared=True), dfa(shared=True, gate=False), switching(0.3),
+    switching(0.7, by="layer", gate=False), bdfa(2, keep_norm=True), bdfa(2, boundary="W^T", keep_norm=True, redrawn=True),
 ]  # fmt: skip
 SETTINGS = [
     dict(activation="tanh", loss="cross-entropy", reduction="mean"),
@@ -454,6 +457,51 @@ def test_norm_of_nothing_is_nothing_and_that_of_tiny_deltas_is_kept():
         assert torch.allclose(before, after, rtol=1e-5, atol=0) and after[0, 1] == 0 and (after > 0).sum() == 5
 
 
+@pytest.mark.parametrize("setting", [SETTINGS[0], SETTINGS[2], SETTINGS[3] | {"norm": "training"}], ids=lambda s: s["activation"])
+@pytest.mark.parametrize("by", ["step", "layer"])
+def test_switching_takes_one_edge_for_each_layer_and_replica(by, setting):
+    seeds = (0, 1, 2)
+    step = Step(switching(0.4, by=by), batch=4, **setting | {"seeds": seeds})
+    phase, streams, seen = step.feedback.bind(step.work, step.signals), [generator(seed, "switch") for seed in seeds], []
+    for _ in range(6):
+        step.feedback.switch()
+        phase()
+        for replica, stream in enumerate(streams):
+            u = torch.rand(1 if by == "step" else 5, dtype=torch.float64, generator=stream).expand(5)
+            direct = [bool(number < 0.4) for number in u]
+            for i in range(1, 6):
+                above, work = (step.work.delta[i + 1] if i < 5 else step.work.e)[replica], step.work
+                matrix = step.feedback.matrix(i)[replica] if direct[i - 1] else step.network.weights[i + 1][replica]
+                close(step.signals[i][replica], (work.e[replica] if direct[i - 1] else above) @ matrix, 1e-13)
+            seen.append(direct)
+    assert any(True in direct for direct in seen) and any(False in direct for direct in seen)
+    assert any(len(set(direct)) == 2 for direct in seen) == (by == "layer")
+
+
+@pytest.mark.parametrize("p, rule", [(0, bp()), (1, dfa())], ids=str)
+def test_switching_that_never_switches_is_bp_or_dfa(p, rule):
+    plain = Step(rule)
+    for by in ("step", "layer"):
+        step = Step(switching(p, by=by))
+        step.feedback.switch()
+        step.feedback.bind(step.work, step.signals)()
+        for i in range(1, 6):
+            assert step.work.delta[i].equal(plain.work.delta[i]) and step.signals[i].equal(plain.signals[i])
+
+
+def test_switching_takes_each_edge_with_its_probability():
+    feedback = Step(switching(0.3, by="layer"), (6, *[4] * 50, 3)).feedback
+    first = feedback.taken[feedback.products[0]]
+    total = torch.zeros_like(first)
+    for _ in range(200):
+        feedback.switch()
+        assert torch.stack([taken.sum(dim=0) for taken in feedback.taken.values()]).sum(dim=0).eq(50).all()  # one a layer
+        total += first
+    shares = total / 200
+    assert shares.mean().item() == pytest.approx(0.3, abs=5 * math.sqrt(0.21 / 20_000))
+    assert (shares - 0.3).abs().max() <= 5 * math.sqrt(0.21 / 200)
+
+
 def test_updates_are_the_outer_products_of_deltas_and_inputs():
     step = Step(dfa(), dropout=0.4)
     inputs = {1: step.work.x.clone()} | {i + 1: step.work.z[i].clone() for i in range(1, 6)}
@@ -503,7 +551,8 @@ def test_feedback_as_large_as_the_output_weights(init, spec):
     network.initialise(init, [0])
     feedback = Feedback(dfa().graph(network.widths), network, spec, [0])
     size = network.weights[3].square().mean().sqrt().item()
-    assert [feedback.matrix(i).square().mean().sqrt().item() for i in (1, 2)] == pytest.approx([size, size], rel=0.06)  # 6,000 numbers: 4 standard errors
+    sizes = [feedback.matrix(i).square().mean().sqrt().item() for i in (1, 2)]
+    assert sizes == pytest.approx([size, size], rel=0.06)  # 6,000 numbers: 4 standard errors
 
 
 def test_feedback_depends_on_its_seed_alone():

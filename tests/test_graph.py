@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dfa_lib.errors import DfaLibError
 from dfa_lib.graph import (
-    RULES, Carrier, Edge, FeedbackGraph, Product, bdfa, bp, brsf, dfa, drtp, fa, fp, frsf, ifa, make_rule, shallow, usf,
+    RULES, Carrier, Edge, FeedbackGraph, Product, bdfa, bp, brsf, dfa, drtp, fa, fp, frsf, ifa, make_rule, shallow, switching, usf,
 )  # fmt: skip
 
 B, B2, WT, W = Carrier.RANDOM, Carrier.REDRAWN, Carrier.TRANSPOSED, Carrier.FORWARD
@@ -20,7 +20,8 @@ VARIANTS = [
     bp(), bp(gate=False), fa(), fa(redrawn=True), dfa(), dfa(gate=False, redrawn=True), ifa(), ifa(gate=False),
     fp(0), fp(2), fp(5), fp(2, lower="error"), fp(3, gate=False, redrawn=True), bdfa(1), bdfa(2), bdfa(5), bdfa(9),
     bdfa(2, boundary="W^T"), bdfa(2, redrawn=True, gate=False), bdfa(2, boundary="W^T", keep_norm=True),
-    fp(2, keep_norm=True), dfa(shared=True), usf(), frsf(gate=False), brsf(), drtp(), shallow(),
+    fp(2, keep_norm=True), dfa(shared=True), switching(0.3), switching(0.5, by="layer", gate=False),
+    usf(), frsf(gate=False), brsf(), drtp(), shallow(),
 ]  # fmt: skip
 
 
@@ -61,6 +62,7 @@ def chain(carrier):
         (bdfa(2), [(1, 2, B), (2, 4, B), (3, 4, B), (4, "error", B), (5, "error", B)]),
         (bdfa(3), [(1, 3, B), (2, 3, B), (3, "error", B), (4, "error", B), (5, "error", B)]),
         (bdfa(2, boundary="W^T"), [(1, 2, WT), (2, 4, B), (3, 4, WT), (4, "error", B), (5, "error", B)]),
+        (switching(0.3), [edge for bp_edge in chain(WT) for edge in ((bp_edge[0], "error", B), bp_edge)]),
         (usf(), chain(Carrier.SIGN)),
         (frsf(), chain(Carrier.SIGN_FIXED)),
         (brsf(), chain(Carrier.SIGN_REDRAWN)),
@@ -116,7 +118,19 @@ def test_identities_between_rules(hidden, gate, redrawn, keep_norm):
     assert bdfa(1, boundary="W^T", **options).graph(widths).edges[-1] == of[fa(**options)][-1]
 
 
-@pytest.mark.parametrize("rule", [bp(), fa(), dfa(), fp(0), bdfa(2), usf(), drtp(), shallow()], ids=str)
+@pytest.mark.parametrize("by, draws", [("step", 1), ("layer", 5)])
+def test_switching_says_with_which_probability_and_draw_each_edge_is_taken(by, draws):
+    made = switching(0.25, by=by).graph(FIVE)
+    assert {(edge.carrier, edge.probability) for edge in made.edges} == {(B, 0.25), (WT, 0.75)}
+    assert len({edge.draw for edge in made.edges}) == draws
+    assert made.sequential_steps() == bp().graph(FIVE).sequential_steps()
+    assert [(p.targets, p.carrier) for p in made.products()[0]] == [(range(1, 6), B), (range(5, 6), WT)]
+    both, of_bp, of_dfa = (rule.graph(FIVE).cost(2) for rule in (switching(0.25, by=by), bp(), dfa()))
+    assert both.feedback_macs == of_bp.feedback_macs + of_dfa.feedback_macs
+    assert both.critical_macs == of_bp.critical_macs and both.feedback_numbers == of_dfa.feedback_numbers
+
+
+@pytest.mark.parametrize("rule", [bp(), fa(), dfa(), fp(0), bdfa(2), switching(0.5), usf(), drtp(), shallow()], ids=str)
 def test_network_without_hidden_layers_has_no_edges(rule):
     made = rule.graph((4, 3))
     assert made.edges == () and made.depth == 0 and made.sequential_steps() == 0 and made.products() == ()
@@ -130,6 +144,10 @@ def test_rules_with_the_same_meaning_are_equal():
     assert dfa() == dfa(gate=True) == dfa(redrawn=False)
     assert hash(fp(2)) == hash(fp(k=2, gate=True))
     assert len({fp(2), fp(3), fp(2, lower="error"), dfa(), dfa(gate=False), drtp(), bdfa(2), bdfa(2, boundary="W^T")}) == 8
+
+
+def test_probability_is_one_value_however_it_is_written():
+    assert repr(switching(1)) == repr(switching(1.0)) and str(switching(0)) == "switching(p=0.0)"
 
 
 def test_order_of_the_options_does_not_matter():
@@ -173,6 +191,12 @@ def test_rule_and_graph_cannot_be_changed():
         (lambda: bp(redrawn=True), ["bp", "'redrawn'"]),
         (lambda: bp(True, False), ["bp", "too many"]),
         (lambda: dfa(shared=True, redrawn=True).graph(FIVE), ["shared or redrawn", "not both"]),
+        (lambda: switching(), ["switching", "'p'"]),
+        (lambda: switching(1.5), ["p of switching", "probability", "1.5"]),
+        (lambda: switching(float("nan")), ["p of switching", "nan"]),
+        (lambda: switching("0.5"), ["p of switching", "'0.5'"]),
+        (lambda: switching(True), ["p of switching", "True"]),
+        (lambda: switching(0.5, by="steps"), ["by of switching", "did you mean 'step'"]),
         (lambda: fp(6).graph(FIVE), ["fp(k=6)", "at least 6", "has 5"]),
         (lambda: make_rule("dfaa", {}), ["unknown rule 'dfaa'", "did you mean 'dfa'", "shallow"]),
         (lambda: make_rule("make_rule", {}), ["unknown rule 'make_rule'"]),
@@ -205,7 +229,14 @@ def test_impossible_rule_is_refused(call, words):
         (lambda: graph((1, "error", Carrier.SIGN_REDRAWN)), ["error->h1", "|B redrawn| sgn(W^T)"]),
         (lambda: graph((1, "error", B), (3, 1, W)), ["1->h3", "W carries a delta forward from h2"]),
         (lambda: graph((1, "error", W)), ["error->h1", "W carries a delta forward"]),
-        (lambda: graph((1, "error", B), (1, 2, B), (2, "error", B)), ["hidden layer 1 has two feedback edges"]),
+        (lambda: graph((1, "error", B), (1, 2, B), (2, "error", B)), ["hidden layer 1 has 2 feedback edges"]),
+        (lambda: graph((1, 2, WT, True, False, 0.5, 0), (1, "error", B), (2, "error", B)), ["hidden layer 1 has 2 feedback edges", "draw"]),
+        (lambda: graph((1, 2, WT, True, False, 0.5, 0), (1, "error", B, True, False, 0.4, 0)), ["into h1", "add up to 1", "0.5, 0.4"]),
+        (lambda: graph((1, 2, WT, True, False, 1.5, 0), (1, "error", B, True, False, -0.5, 0)), ["into h1", "1.5, -0.5"]),
+        (lambda: graph((1, "error", B, True, False, 0.5)), ["into h1", "add up to 1", "0.5"]),
+        (lambda: graph((1, 2, WT, True, False, 0.5, 0), (1, "error", B, True, False, 0.5, 1)), ["into h1", "one draw"]),
+        (lambda: graph((1, 2, WT, True, False, 0.5, 0), (1, "error", B, False, False, 0.5, 0)), ["into h1", "one gate"]),
+        (lambda: graph((1, 2, B, True, False, 0.5, 0), (1, "error", B, True, False, 0.5, 0)), ["layer 1", "matrix of their own"]),
         (lambda: graph((1, 2, B), (2, 1, B), (3, "error", B)), ["cycle", "h1 <- 2", "h2 <- 1"]),
         (lambda: graph((1, 2, B), (3, "error", B)), ["does not learn", "h1 <- 2"]),
     ],
@@ -246,10 +277,11 @@ def test_width_of_a_source():
 @pytest.mark.parametrize("rule", VARIANTS, ids=str)
 @pytest.mark.parametrize("widths", [FIVE, ODD], ids=str)
 def test_every_edge_is_computed_once_and_after_its_source(rule, widths):
-    made, ready = rule.graph(widths), {"error", "target"}
+    made, ready, done = rule.graph(widths), {"error", "target"}, []
     for level in made.levels():
         assert {edge.source for edge in level} <= ready
-        ready |= {edge.target for edge in level}
+        done += level
+        ready |= {edge.target for edge in level if {e for e in made.edges if e.target == edge.target} <= set(done)}
     assert sorted(edge.target for level in made.levels() for edge in level) == [edge.target for edge in made.edges]
     covered = [layer for level in made.products() for product in level for layer in product.targets]
     assert sorted(covered) == [edge.target for edge in made.edges]
@@ -261,7 +293,8 @@ def test_products_say_what_their_edges_say(rule, widths):
     made = rule.graph(widths)
     for product in (product for level in made.products() for product in level):
         for layer in product.targets:
-            assert made.edge(layer) == Edge(layer, product.source, product.carrier, product.gate, product.keep_norm)
+            (edge,) = (e for e in made.edges if (e.target, e.source, e.carrier) == (layer, product.source, product.carrier))
+            assert (edge.gate, edge.keep_norm, edge.draw is not None) == (product.gate, product.keep_norm, product.drawn)
         assert len({widths[layer] for layer in product.targets}) == 1
 
 

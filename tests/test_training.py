@@ -16,7 +16,7 @@ from dfa_lib import training
 from dfa_lib.config import Config, Optimizer
 from dfa_lib.data import Dataset, load
 from dfa_lib.errors import DfaLibError
-from dfa_lib.graph import bdfa, bp, brsf, dfa, fa, fp, frsf, shallow
+from dfa_lib.graph import bdfa, bp, brsf, dfa, fa, fp, frsf, shallow, switching
 from dfa_lib.network import Workspace
 from dfa_lib.training import Trainer, train
 
@@ -132,6 +132,7 @@ REPLICAS = [
     dict(rule=fa(redrawn=True), optimizer=Optimizer("rmsprop", lr=0.01, eps=1e-4)),
     dict(rule=bdfa(2), optimizer=Optimizer("adam", lr=0.01, eps=1e-4), dropout=0.3, dropout_input=0.2),
     dict(rule=fp(1, redrawn=True), dropout=0.4, adversarial=0.05, activation="relu"),
+    dict(rule=switching(0.5, by="layer"), batch_norm=True),
     dict(rule=brsf(), hidden=(8, 6, 6), loss="binary-cross-entropy", activation="erf"),
     dict(rule=bdfa(2), batch_norm=True, optimizer=Optimizer("adam", lr=0.01, eps=1e-4), frozen=(2,), dropout=0.2),
     dict(rule=frsf(), loss="squared-error", reduction="sum", optimizer=Optimizer("sgd", lr=0.01), frozen=(2,)),
@@ -199,6 +200,7 @@ RESUMED = {
     "momentum and fixed feedback": dataclasses.replace(BASE, optimizer=Optimizer("momentum", lr=0.05), evaluate_every=2),
     "redrawn signs": dataclasses.replace(BASE, rule=brsf(), dropout=0.5, steps=13, epochs=None, evaluate_every=1),
     "running statistics": dataclasses.replace(BASE, batch_norm=True, optimizer=Optimizer("rmsprop", lr=0.01), evaluate_every=2),
+    "switching": dataclasses.replace(BASE, rule=switching(0.5, by="layer"), dropout=0.2, evaluate_every=3),
     "early stop": dataclasses.replace(BASE, rule=bp(), epochs=20, optimizer=Optimizer("sgd", lr=0.3), stop_train_error=5.0),
 }
 
@@ -587,6 +589,17 @@ def test_redrawn_feedback_changes_from_step_to_step_and_fixed_feedback_does_not(
         before = made.feedback.matrix(2).clone()
         steps(made, 2)
         assert made.feedback.matrix(2).equal(before) is not changes
+
+
+def test_switching_draws_at_every_step_from_a_stream_of_its_own():
+    made, direct = trainer((0, 1), rule=switching(0.5, by="layer"), dropout=0.5), trainer((0, 1), rule=dfa(), dropout=0.5)
+    assert all(made.feedback.matrix(i).equal(direct.feedback.matrix(i)) for i in (1, 2, 3))
+    first, seen = made.feedback.products[0], set()
+    for _ in range(6):
+        steps(made, 1), steps(direct, 1)
+        seen.add(tuple(made.feedback.taken[first].flatten().tolist()))
+    assert len(seen) > 3 and {number for drawn in seen for number in drawn} == {0.0, 1.0}
+    assert all(one.get_state().equal(other.get_state()) for one, other in zip(made.dropout, direct.dropout, strict=True))
 
 
 def moved(made, before):
