@@ -79,6 +79,7 @@ class Config:
     dropout: float = 0.0  #: probability of dropping a hidden unit
     adversarial: float = 0.0  #: size of the fast-sign perturbation; the step trains on the perturbed batch only
     frozen: tuple[int, ...] = ()  #: layers that keep their initial weights (L + 1 is the output layer)
+    bottleneck: tuple[int, int] | None = None  #: (layer, n): of that hidden layer's units only the first n get a delta, the others 0
     alignment: int = 0  #: training examples on which alignment is measured at each evaluation; 0: not measured
     theorem: bool = False  #: with alignment: also the quantities of Nøkland's Theorem 1 (`alignment.Theorem`)
     features: int = 0  #: training examples from which each layer's features are judged at the end (`features.judge`)
@@ -109,6 +110,11 @@ class Config:
                 raise DfaLibError(f"{name} is a probability below 1; got {getattr(self, name)}")
         if any(not 1 <= layer <= len(self.hidden) + 1 for layer in self.frozen):
             raise DfaLibError(f"frozen layers are 1..{len(self.hidden) + 1}; got {self.frozen}")
+        if self.bottleneck:
+            layer, n = self.bottleneck
+            if not 1 <= layer <= len(self.hidden) or not 1 <= n <= self.hidden[layer - 1]:
+                raise DfaLibError(f"a bottleneck is a hidden layer, 1..{len(self.hidden)}, and how many of its units get a delta, "
+                                  f"at least 1; got {self.bottleneck}, widths {self.hidden}")  # fmt: skip
         if self.theorem and not self.alignment:
             raise DfaLibError("theorem is measured with alignment; give the number of examples, as in alignment=500")
         if self.after and self.after.hidden != self.hidden:

@@ -29,13 +29,17 @@ class Feedback:
     `matrices[(first layer of a product)]` is a tensor (m, R, n_source, n). Each replica draws from its own seed, layer by
     layer, so a layer's matrix does not depend on how many replicas are trained together; of a shared matrix, a product has the
     slice for its width. Distributions are those of `network.DISTRIBUTIONS`, or "initial-weights": a copy of W_{i+1} as it is now,
-    so that feedback starts aligned.
+    so that feedback starts aligned. With `bottleneck` (layer, n), only the first n units of a hidden layer get a delta, whatever
+    the rule: no more of it reaches the layers that read that delta (Launay, Poli and Krzakala's gradient mask).
     """
 
-    def __init__(self, graph: FeedbackGraph, network: Network, spec: str = "uniform-to", seeds: Sequence[int] = (0,)) -> None:
+    def __init__(
+        self, graph: FeedbackGraph, network: Network, spec: str = "uniform-to", seeds: Sequence[int] = (0,),
+        bottleneck: tuple[int, int] | None = None,
+    ) -> None:  # fmt: skip
         if graph.widths != network.widths:
             raise DfaLibError(f"the graph is for widths {graph.widths}, the network has {network.widths}")
-        self.graph, self.network, self.spec, self.seeds = graph, network, spec, tuple(seeds)
+        self.graph, self.network, self.spec, self.seeds, self.bottleneck = graph, network, spec, tuple(seeds), bottleneck
         self.products: list[Product] = [product for level in graph.products() for product in level]
         self.generators = [generator(seed, "feedback") for seed in seeds]
         self.matrices: dict[int, Tensor] = {
@@ -159,6 +163,9 @@ class Feedback:
         if gate:
             f_prime, h, a = self.network.unit.gate, work.h.span(layers), work.a.span(layers) if work.a else None
             steps.append(lambda: f_prime(delta, h, a))
+        if self.bottleneck and self.bottleneck[0] in layers:
+            layer, n = self.bottleneck
+            steps.append(delta[layer - layers.start, ..., n:].zero_)
         if work.norm is not None:
             steps.append(work.norm.backward(layers, delta))
         return steps

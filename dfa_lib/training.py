@@ -65,7 +65,7 @@ class Trainer:
                               f"{config.batch} leave one of 1; change the batch size")  # fmt: skip
         self.network = Network(graph.widths, config.activation, len(self.seeds), self.dtype, self.device, config.batch_norm)
         self.network.initialise(config.init, self.seeds)
-        self.feedback = Feedback(graph, self.network, config.feedback, self.seeds)
+        self.feedback = Feedback(graph, self.network, config.feedback, self.seeds, config.bottleneck)
         learning = ({edge.target for edge in graph.edges} | {graph.depth + 1}) - set(config.frozen)
         self.updater = Updater(config.optimizer, self.network, learning, lrs)
         self.loss = LOSSES[config.loss]

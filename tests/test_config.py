@@ -18,7 +18,7 @@ FULL = Config(
     rule=bdfa(2, boundary="W^T", gate=False), init="normal(0.1)", feedback="uniform(0.5)",
     optimizer=Optimizer("rmsprop", lr=1e-4, decay=0.9, weight_decay=0.01), batch=32, reduction="sum",
     steps=700, evaluate_every=50, stop_train_error=0.5, validation=500, dropout_input=0.1, dropout=0.5, adversarial=0.08,
-    frozen=(1, 4), alignment=100, theorem=True, features=300, tsne=50, dtype="float64",
+    frozen=(1, 4), bottleneck=(3, 4), alignment=100, theorem=True, features=300, tsne=50, dtype="float64",
     after=Config(hidden=(20, 20, 10), batch_norm=True, rule=fp(1), optimizer=Optimizer("adam", lr=0.1), frozen=(1,), epochs=2),
 )  # fmt: skip
 
@@ -127,6 +127,10 @@ def test_configuration_is_a_value():
         ({"frozen": (0,)}, ["frozen", "1..8", "(0,)"]),
         ({"frozen": (9,)}, ["frozen", "1..8", "(9,)"]),
         ({"features": -1}, ["features", "at least 0", "-1"]),
+        ({"bottleneck": (8, 5)}, ["bottleneck", "1..7", "(8, 5)"]),
+        ({"bottleneck": (0, 5)}, ["bottleneck", "1..7", "(0, 5)"]),
+        ({"bottleneck": (7, 241)}, ["bottleneck", "(7, 241)", "240"]),
+        ({"bottleneck": (7, 0)}, ["bottleneck", "at least 1", "(7, 0)"]),
         ({"theorem": True}, ["theorem", "alignment=500"]),
         ({"after": Config(hidden=(8,), epochs=1)}, ["stage before", "(8,)", "240"]),
         ({"after": Config(batch_norm=True, epochs=1)}, ["stage before", "batch_norm=True", "False"]),

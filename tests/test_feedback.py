@@ -34,7 +34,7 @@ class Step:
 
     def __init__(
         self, rule, widths=ODD, activation="tanh", loss="cross-entropy", batch=3, reduction="mean", dropout=0.0, seeds=(0, 1),
-        spec="normal(0.7)", norm=None,
+        spec="normal(0.7)", norm=None, bottleneck=None,
     ):  # fmt: skip
         self.network = Network(widths, activation, len(seeds), torch.float64, batch_norm=norm is not None)
         self.network.initialise("normal(0.6)", seeds)
@@ -46,7 +46,7 @@ class Step:
         for bias in self.network.biases.tensors:
             bias.normal_(generator=torch.Generator().manual_seed(7)).mul_(0.3)
         graph = rule if isinstance(rule, FeedbackGraph) else rule.graph(widths)
-        self.feedback = Feedback(graph, self.network, spec, seeds)
+        self.feedback = Feedback(graph, self.network, spec, seeds, bottleneck)
         self.work = Workspace(self.network, batch, reduction, dropout / 2, dropout, training=norm != "evaluation")
         x, y = data(len(seeds), batch, widths[0], widths[-1])
         self.work.x.copy_(x), self.work.y.copy_(y)
@@ -502,6 +502,39 @@ def test_switching_takes_each_edge_with_its_probability():
     assert (shares - 0.3).abs().max() <= 5 * math.sqrt(0.21 / 200)
 
 
+def masked(signal, layer, n):
+    """The rule's equation for a network whose layer `layer` passes on only the first n numbers of its delta."""
+
+    def of(example, i, **options):
+        into_h = signal(example, i, **options).copy()
+        if i == layer:
+            into_h[n:] = 0
+        return into_h
+
+    return of
+
+
+@pytest.mark.parametrize("norm", [None, "training"])
+@pytest.mark.parametrize("bottleneck", [(2, 1), (4, 3), (5, 4)], ids=str)
+@pytest.mark.parametrize("rule", [bp(), fa(), dfa(), dfa(gate=False), fp(2), bdfa(2), ifa(), switching(0.4)], ids=str)
+def test_bottleneck_lets_the_first_units_of_a_layer_learn(rule, bottleneck, norm):
+    options = dict(rule.options)
+    gate = options.pop("gate", True)
+    step = Step(rule, batch=4, bottleneck=bottleneck, norm=norm)
+    for replica in range(2):
+        if norm:
+            n = Batch(step, replica, "tanh", "cross-entropy").evaluate(masked(SIGNALS[rule.name], *bottleneck), gate, **options)
+            for i in range(1, 6):
+                close(step.work.delta[i][replica].T, n.delta(i), 1e-12)
+            continue
+        for k in range(4):
+            n = Example(step, replica, k, "tanh", "cross-entropy").evaluate(masked(SIGNALS[rule.name], *bottleneck), gate, **options)
+            for i in range(1, 6):
+                close(step.work.delta[i][replica, k], n.delta(i), 1e-12)
+    layer, n = bottleneck
+    assert step.work.delta[layer][..., n:].eq(0).all() and step.work.delta[layer][..., :n].ne(0).all()
+
+
 def test_updates_are_the_outer_products_of_deltas_and_inputs():
     step = Step(dfa(), dropout=0.4)
     inputs = {1: step.work.x.clone()} | {i + 1: step.work.z[i].clone() for i in range(1, 6)}
@@ -714,7 +747,9 @@ def calls(rule, depth, **setting):
     return counter.count
 
 
-@pytest.mark.parametrize("setting", [{}, {"seeds": (0,)}, {"activation": "erf"}, {"dropout": 0.4}, {"norm": "training"}], ids=str)
+@pytest.mark.parametrize(
+    "setting", [{}, {"seeds": (0,)}, {"activation": "erf"}, {"dropout": 0.4}, {"norm": "training"}, {"bottleneck": (2, 1)}], ids=str
+)
 @pytest.mark.parametrize("rule", [dfa(), dfa(gate=False), dfa(shared=True), drtp()], ids=str)
 def test_calls_of_direct_feedback_do_not_grow_with_depth(rule, setting):
     assert 0 < calls(rule, 3, **setting) == calls(rule, 100, **setting)

@@ -591,6 +591,21 @@ def test_redrawn_feedback_changes_from_step_to_step_and_fixed_feedback_does_not(
         assert made.feedback.matrix(2).equal(before) is not changes
 
 
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("rule", [bp(), dfa()], ids=str)
+def test_bottleneck_of_a_run_moves_the_first_units_alone(rule, batch_norm):
+    changes = dict(rule=rule, batch_norm=batch_norm, bottleneck=(2, 3), optimizer=Optimizer("adam", lr=0.01))
+    made = trainer((0,), **changes, alignment=6)
+    kinds, before = made.network.parameters, {kind: stacks[2].clone() for kind, stacks in made.network.parameters.items()}
+    other = made.network.weights[1].clone()
+    assert made.probe()[0]["delta_angle"] == trainer((0,), **changes | {"bottleneck": None}, alignment=6).probe()[0]["delta_angle"]
+    steps(made, 5)
+    for kind, stacks in kinds.items():
+        stays = (stacks[2] == before[kind])[0] if kind == "weights" else (stacks[2] == before[kind])[0, 0]
+        assert stays[3:].all() and (batch_norm and kind == "biases" or not stays[:3].any()), kind
+    assert made.network.weights[1].ne(other).any(dim=-1).all()
+
+
 def test_switching_draws_at_every_step_from_a_stream_of_its_own():
     made, direct = trainer((0, 1), rule=switching(0.5, by="layer"), dropout=0.5), trainer((0, 1), rule=dfa(), dropout=0.5)
     assert all(made.feedback.matrix(i).equal(direct.feedback.matrix(i)) for i in (1, 2, 3))
