@@ -210,6 +210,10 @@ def test_rule_without_hidden_learning_has_nothing_to_measure():
     assert thin([]) == []
 
 
+def signal_undefined(result):
+    return result.get("signal_undefined", result["undefined"])
+
+
 # --- what has no direction -----------------------------------------------------------------------------------------------
 
 
@@ -248,11 +252,73 @@ def test_some_underflowing_examples_are_left_out_and_the_others_kept():
     net.biases[1].fill_(-1e-3)
     x[[0, 3]] = 0.0  # every unit of the first layer is off: no delta there
     (result,) = measure(net, dfa(), x, y)
-    off = measure(net, dfa(), x[[0, 3]], y[[0, 3]])[0]["undefined"]
+    (off,) = measure(net, dfa(), x[[0, 3]], y[[0, 3]])
     (rest,) = measure(net, dfa(), x[[1, 2, *range(4, 12)]], y[[1, 2, *range(4, 12)]])
-    assert off[0] == 2 and result["undefined"][0] == 2 + rest["undefined"][0] < 12
-    for name in ("delta_angle", "delta_angle_sd", "delta_cos", "signal_angle"):
+    assert off["undefined"][0] == 2 and result["undefined"][0] == 2 + rest["undefined"][0] < 12
+    for name in ("delta_angle", "delta_angle_sd", "delta_cos"):
         assert result[name][0] == pytest.approx(rest[name][0], abs=1e-9), name
+    # the signal arrives there all the same, and is counted by itself
+    of_all, of_rest, of_off = (n - signal_undefined(r)[0] for n, r in ((12, result), (10, rest), (2, off)))
+    assert of_all == of_rest + of_off and of_off > 0
+    mean = (of_rest * rest["signal_angle"][0] + of_off * off["signal_angle"][0]) / (of_rest + of_off)
+    assert result["signal_angle"][0] == pytest.approx(mean, abs=1e-9)
+
+
+@pytest.mark.parametrize("activation", ["sign", "threshold"])
+def test_units_without_a_derivative_have_a_signal_of_bp_at_the_last_layer_alone(activation):
+    net, (x, y) = network(activation=activation, seeds=(0, 1)), data(9, 6, 3)
+    feedback = Feedback(dfa(gate=False).graph(WIDTHS), net, "normal(0.5)", [0, 1])
+    for replica, result in enumerate(Probe(net, feedback, LOSSES["cross-entropy"], x, y)()):
+        assert result["undefined"] == [9, 9, 9] and result["signal_undefined"] == [9, 9, 0]
+        for name in ("delta_angle", "delta_angle_sd", "delta_cos", "mean_angle"):
+            assert all(math.isnan(v) for v in result[name]), name
+        e = torch.softmax(net.predict(x)[replica], dim=1) - y
+        expected = angle(e @ feedback.matrix(3)[replica], e @ net.weights[4][replica]).mean().item()
+        assert result["signal_angle"] == pytest.approx([math.nan, math.nan, expected], abs=1e-9, nan_ok=True)
+
+
+def test_straight_through_units_are_measured_against_the_surrogate_gradient():
+    net = network((6, 30, 30, 3), activation="sign-ste")
+    (result,) = measure(net, bp(), *data(9, 6, 3))
+    assert result["undefined"] == [0, 0] and max(result["delta_angle"]) < 3e-6
+
+
+@pytest.mark.parametrize("flushed", [False, True])
+@pytest.mark.parametrize("fitted", [0, 4])
+def test_a_hundred_layers_are_measured_as_far_as_the_deltas_have_digits(fitted, flushed):
+    """BP's deltas shrink by a factor of about 4,000 a layer; their true directions come from a recursion rescaled at every layer."""
+    widths, n = (6, *[5] * 100, 3), 11
+    net, (x, y) = network(widths, activation="linear", init="normal(1e-4)"), data(n, 6, 3)
+    y[:fitted] = net.predict(x)[0][:fitted]
+    feedback = Feedback(dfa().graph(widths), net, "normal(0.5)", [0])
+    torch.set_flush_denormal(flushed)
+    try:
+        (result,) = Probe(net, feedback, LOSSES["squared-error"], x, y)()
+    finally:
+        torch.set_flush_denormal(False)
+    e = (net.predict(x)[0] - y)[fitted:]
+    direction, digits, expected = e, torch.zeros(len(e), dtype=torch.float64), {}
+    for i in range(100, 0, -1):
+        direction = direction @ net.weights[i + 1][0]
+        size = direction.abs().amax(dim=1, keepdim=True)
+        direction, digits = direction / size, digits + size.log10().squeeze(1)
+        expected[i] = digits.clone(), angle(e @ feedback.matrix(i)[0], direction)
+    seen = set()
+    for position, i in enumerate(result["layers"]):
+        digits, degrees = expected[i]
+        defined = digits > math.log10(torch.finfo(torch.float64).tiny)
+        seen.add(bool(defined.all()))
+        for count in (result["undefined"], signal_undefined(result)):
+            assert count[position] == fitted + int((~defined).sum()), i
+        for name in ("delta_angle", "signal_angle"):
+            assert result[name][position] == pytest.approx(degrees[defined].mean().item(), abs=1e-5, nan_ok=True), i
+    assert seen == {True, False}
+
+
+def test_vectors_that_have_lost_their_digits_have_no_angle():
+    u = vector(3, 4, 5)
+    for scale, defined in ((1e-300, True), (1e-307, True), (1e-310, False), (1e-322, False)):
+        assert math.isfinite(angle(u * scale, u)) is defined
 
 
 def test_nothing_is_measured_where_every_example_is_fitted():
