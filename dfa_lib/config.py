@@ -111,7 +111,7 @@ class Config:
         if any(not 1 <= layer <= len(self.hidden) + 1 for layer in self.frozen):
             raise DfaLibError(f"frozen layers are 1..{len(self.hidden) + 1}; got {self.frozen}")
         if self.bottleneck:
-            layer, n = self.bottleneck
+            layer, n = self.bottleneck if len(self.bottleneck) == 2 else (0, 0)
             if not 1 <= layer <= len(self.hidden) or not 1 <= n <= self.hidden[layer - 1]:
                 raise DfaLibError(f"a bottleneck is a hidden layer, 1..{len(self.hidden)}, and how many of its units get a delta, "
                                   f"at least 1; got {self.bottleneck}, widths {self.hidden}")  # fmt: skip

@@ -56,7 +56,8 @@ def _orthogonal(gain: float, shape: tuple[int, int], g: torch.Generator) -> Tens
 #: name -> draw(shape, n_from, n_to, generator, *arguments). `n_from` is the width that a matrix reads from and `n_to` the
 #: one it writes to: for forward weights these are fan-in and fan-out; for feedback, the width of the source and of the layer
 #: that learns. The papers' 'fan-out' of a feedback matrix can be read as either: uniform-from and uniform-to.
-#: normal-from-to has norm 1 on average: Launay, Poli and Krzakala's normalised feedback, beside the raw normal(1).
+#: normal-from-to is Launay, Poli and Krzakala's normalised feedback, beside their raw normal(1): a matrix of norm 1, so that the
+#: signal's norm is |e| / sqrt(n_out) whatever the width (both in the mean square).
 #: Feedback from e as large as the initial output weights, where hidden layers are equally wide: uniform-to beside weights that
 #: are uniform-from, normal-to beside normal-from, and a Xavier, orthogonal or plain one beside itself.
 DISTRIBUTIONS: dict[str, Callable[..., Tensor]] = {

@@ -610,8 +610,11 @@ def test_shared_feedback_is_one_matrix_and_its_slices(spec, rescaled):
 
 def test_normalised_feedback_has_norm_one_whatever_the_widths():
     for widths in ((5, 400, 10), (5, 90, 40)):
-        norms = matrices(dfa(), "normal-from-to", range(8), widths).matrix(1).norm(dim=(1, 2))
+        step = Step(dfa(gate=False), widths, seeds=range(8), spec="normal-from-to")
+        norms = step.feedback.matrix(1).norm(dim=(1, 2))
         assert norms.tolist() == pytest.approx([1.0] * 8, abs=0.06)  # 3,600 numbers and more: 5 standard errors
+        ratio = (step.work.delta[1].norm(dim=-1) / step.work.e.norm(dim=-1)).square().mean().item()
+        assert ratio == pytest.approx(1 / widths[-1], rel=0.15)  # 8 x 90 squares, each with a deviation of 1.4: 3 standard errors
 
 
 def test_layers_that_share_get_the_same_signal_from_one_product():

@@ -127,7 +127,7 @@ def test_uniform_distributions(spec, low, high, deviation):
 @pytest.mark.parametrize(
     "spec, deviation",
     [("normal(0.1)", 0.1), ("normal-from", 1 / math.sqrt(200)), ("normal-to", 1 / math.sqrt(300)),
-     ("xavier-normal", math.sqrt(2 / 500)), ("he-normal", math.sqrt(2 / 200))],
+     ("normal-from-to", 1 / math.sqrt(60000)), ("xavier-normal", math.sqrt(2 / 500)), ("he-normal", math.sqrt(2 / 200))],
 )  # fmt: skip
 def test_normal_distributions(spec, deviation):
     numbers = draw(spec) / deviation
