@@ -4,12 +4,18 @@
     signal angle   per example, between the signals at h_i (before f')
     mean angle     between the two batch means of delta_i
 
-Angles are in degrees, 90 for unrelated directions. All are computed in float64, in evaluation mode (no dropout). An example
-whose error or delta is too small to have a direction is dropped and counted as undefined, never averaged in.
+Angles are in degrees, 90 for unrelated directions. All are computed in float64, in evaluation mode (no dropout, the running
+statistics of batch normalisation). Where a rule draws between edges, its signal here is the expected one. A bottleneck masks what
+is learnt from, not what is measured.
+
+An example whose error, delta or signal is too small to have a direction is left out of what it has none for, never averaged in,
+and counted: `undefined` for the deltas, and `signal_undefined` for the signals where that is another number. Where BP's derivative
+is zero, as of sign units, all deltas are undefined, and BP's signal is defined at the last hidden layer alone.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -30,16 +36,17 @@ UNIT_QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def angle(u: Float[Tensor, "... n"], v: Float[Tensor, "... n"]) -> Float[Tensor, "..."]:
-    """The angle between u and v along the last dimension, in degrees; nan where either vector is zero."""
+    """The angle between u and v along the last dimension, in degrees; nan where `cosine` is."""
     return torch.rad2deg(torch.acos(cosine(u, v).clamp(-1, 1)))
 
 
 def cosine(u: Float[Tensor, "... n"], v: Float[Tensor, "... n"]) -> Float[Tensor, "..."]:
-    """The cosine between u and v along the last dimension; nan where either vector is zero. Scaled first, so that tiny
-    vectors do not underflow."""
+    """The cosine between u and v along the last dimension; nan where either vector is zero, or so small that its numbers have lost
+    digits (below the smallest normal number). Scaled first, so that tiny vectors do not underflow."""
 
     def unit(w: Tensor) -> Tensor:
-        w = w / w.abs().amax(dim=-1, keepdim=True)
+        largest = w.abs().amax(dim=-1, keepdim=True)
+        w = w / largest.masked_fill(largest < torch.finfo(w.dtype).tiny, math.nan)
         return w / w.norm(dim=-1, keepdim=True)
 
     return (unit(u) * unit(v)).sum(dim=-1)
@@ -55,15 +62,16 @@ class Probe:
         self, network: Network, feedback: Feedback, loss: Callable, x: Tensor, y: Tensor, theorem: bool = False
     ) -> None:
         self.source, self.feedback, self.loss = network, feedback, loss
-        self.network = Network(network.widths, network.unit.name, network.replicas, torch.float64, network.device)
-        self.work = Workspace(self.network, len(x))
+        self.network = Network(
+            network.widths, network.unit.name, network.replicas, torch.float64, network.device, network.norm is not None
+        )
+        self.work = Workspace(self.network, len(x), training=False)
         self.work.x.copy_(x.to(torch.float64).expand_as(self.work.x))
         self.work.y.copy_(y.to(torch.float64).expand_as(self.work.y))
         zeros = [0] * network.replicas
         self.rule = Feedback(feedback.graph, self.network, "zeros", zeros)
         self.exact = Feedback(bp().graph(network.widths), self.network, "zeros", zeros)
-        learning = [edge.target for edge in feedback.graph.edges]
-        self.layers = thin(learning)
+        self.layers = thin(sorted({edge.target for edge in feedback.graph.edges}))
         self.theorem = Theorem(self) if theorem else None
 
     def anchor(self) -> None:
@@ -75,7 +83,8 @@ class Probe:
                 direction.copy_(signals[i])
 
     def __call__(self) -> list[dict[str, list]]:
-        """For each replica: by measured layer the mean and deviation over examples of each quantity; nan if all are undefined."""
+        """For each replica: by measured layer the mean and deviation over examples of each quantity, nan if all are undefined, and
+        how many are."""
         self._measure()
         known = self.work.e.norm(dim=-1) > TINY_ERROR
         results: list[dict[str, list]] = [{"layers": list(self.layers)} for _ in range(self.network.replicas)]
@@ -87,9 +96,9 @@ class Probe:
             at_a, at_h = cosine(delta[i], delta_bp[i]), cosine(signal[i], signal_bp[i])
             means = angle(*((d * known.unsqueeze(-1)).mean(dim=1) for d in (delta[i], delta_bp[i])))
             for replica, result in enumerate(results):
-                good = known[replica] & at_a[replica].isfinite() & at_h[replica].isfinite()
-                cos, at_h_angle = at_a[replica][good], torch.rad2deg(torch.acos(at_h[replica][good].clamp(-1, 1)))
-                at_a_angle = torch.rad2deg(torch.acos(cos.clamp(-1, 1)))
+                good, good_signal = (known[replica] & cos[replica].isfinite() for cos in (at_a, at_h))
+                cos, cos_signal = at_a[replica][good], at_h[replica][good_signal]
+                at_a_angle, at_h_angle = (torch.rad2deg(torch.acos(c.clamp(-1, 1))) for c in (cos, cos_signal))
                 for name, value in (
                     ("delta_angle", at_a_angle.mean()),
                     ("delta_angle_sd", (at_a_angle - at_a_angle.mean()).square().mean().sqrt()),
@@ -99,6 +108,10 @@ class Probe:
                 ):
                     result.setdefault(name, []).append(value.item())
                 result.setdefault("undefined", []).append(int((~good).sum()))
+                result.setdefault("signal_undefined", []).append(int((~good_signal).sum()))
+        for result in results:
+            if result.get("signal_undefined") == result.get("undefined"):
+                result.pop("signal_undefined", None)  # nearly always; a record stays small
         for result, angles in zip(results, unit_angles(self.source, self.feedback), strict=True):
             if angles:
                 result["unit_angle"] = angles
@@ -174,8 +187,8 @@ def unit_angles(network: Network, feedback: Feedback) -> list[dict[int, list[flo
     Chapter 04_feedback_alignment shows them.
     """
     layer = network.depth
-    edge = feedback.graph.edge(layer)
-    if edge is None or edge.source != "error" or not edge.carrier.stored or edge.carrier.signed:
+    edges = [edge for edge in feedback.graph.edges if edge.target == layer and edge.source == "error"]
+    if not any(edge.carrier.stored and not edge.carrier.signed for edge in edges):
         return [{} for _ in range(network.replicas)]
     matrix, weight = feedback.matrix(layer), network.weights[layer + 1]
     angles = angle(matrix.double().transpose(1, 2), weight.double().transpose(1, 2))

@@ -19,7 +19,7 @@ from .graph import FeedbackGraph, Rule, bp, make_rule
 if TYPE_CHECKING:
     from .theory import StudentTeacher
 
-ACTIVATIONS = ("tanh", "logistic", "relu", "erf", "linear", "sign", "threshold")
+ACTIVATIONS = ("tanh", "logistic", "relu", "leaky-relu", "erf", "linear", "sign", "threshold", "sign-ste", "threshold-ste")
 LOSSES = ("cross-entropy", "binary-cross-entropy", "squared-error")
 OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam")
 
@@ -30,6 +30,9 @@ class Optimizer:
 
     momentum: v <- momentum v + g, W <- W - lr v. rmsprop (Tieleman and Hinton): v <- decay v + (1 - decay) g^2,
     W <- W - lr g / (sqrt(v) + eps). adam (Kingma and Ba): first moment `momentum`, second `decay`.
+
+    Weight decay is L2 regularisation: `weight_decay` times W is added to the gradient g of the weights, before anything else, as
+    torch.optim does (not decoupled as in AdamW). Biases, and batch normalisation's scales and shifts, do not decay.
     """
 
     name: str = "sgd"
@@ -37,6 +40,7 @@ class Optimizer:
     momentum: float = 0.9
     decay: float = 0.99
     eps: float = 1e-8
+    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         if self.name not in OPTIMIZERS:
@@ -46,8 +50,9 @@ class Optimizer:
         for name in ("momentum", "decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise DfaLibError(f"{name} must be at least 0 and below 1; got {getattr(self, name)}")
-        if not self.eps >= 0:
-            raise DfaLibError(f"eps must be at least 0; got {self.eps}")
+        for name in ("eps", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise DfaLibError(f"{name} must be at least 0; got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class Config:
     data: str = "mnist"
     hidden: tuple[int, ...] = (240,) * 7  #: widths of the hidden layers
     activation: str = "tanh"
+    batch_norm: bool = False  #: batch normalisation of each hidden layer, between its affine map and its activation
     loss: str = "cross-entropy"
     rule: Rule = field(default_factory=bp)
     init: str = "uniform-from"  #: distribution of the weights (`network.DISTRIBUTIONS`)
@@ -73,6 +79,7 @@ class Config:
     dropout: float = 0.0  #: probability of dropping a hidden unit
     adversarial: float = 0.0  #: size of the fast-sign perturbation; the step trains on the perturbed batch only
     frozen: tuple[int, ...] = ()  #: layers that keep their initial weights (L + 1 is the output layer)
+    bottleneck: tuple[int, int] | None = None  #: (layer, n): of that hidden layer's units only the first n get a delta, the others 0
     alignment: int = 0  #: training examples on which alignment is measured at each evaluation; 0: not measured
     theorem: bool = False  #: with alignment: also the quantities of Nøkland's Theorem 1 (`alignment.Theorem`)
     features: int = 0  #: training examples from which each layer's features are judged at the end (`features.judge`)
@@ -103,10 +110,17 @@ class Config:
                 raise DfaLibError(f"{name} is a probability below 1; got {getattr(self, name)}")
         if any(not 1 <= layer <= len(self.hidden) + 1 for layer in self.frozen):
             raise DfaLibError(f"frozen layers are 1..{len(self.hidden) + 1}; got {self.frozen}")
+        if self.bottleneck:
+            layer, n = self.bottleneck if len(self.bottleneck) == 2 else (0, 0)
+            if not 1 <= layer <= len(self.hidden) or not 1 <= n <= self.hidden[layer - 1]:
+                raise DfaLibError(f"a bottleneck is a hidden layer, 1..{len(self.hidden)}, and how many of its units get a delta, "
+                                  f"at least 1; got {self.bottleneck}, widths {self.hidden}")  # fmt: skip
         if self.theorem and not self.alignment:
             raise DfaLibError("theorem is measured with alignment; give the number of examples, as in alignment=500")
         if self.after and self.after.hidden != self.hidden:
             raise DfaLibError(f"the stage before has hidden layers {self.after.hidden}, this one {self.hidden}; weights cannot go over")
+        if self.after and self.after.batch_norm != self.batch_norm:
+            raise DfaLibError(f"the stage before has batch_norm={self.after.batch_norm}, this one {self.batch_norm}; give both the same")
 
     def graph(self, n_in: int, n_out: int) -> FeedbackGraph:
         """The rule's feedback graph on this network."""

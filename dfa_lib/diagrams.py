@@ -1,7 +1,9 @@
 """Path diagrams of learning rules, drawn from the `FeedbackGraph` itself: picture and run cannot disagree.
 
 Layers stand as columns from the input to the output. Dashed grey arrows are the forward pass; solid arrows are the edges of
-the graph, from the source of each hidden layer's error signal to that layer, coloured and labelled by their carrier. Edges
+the graph, from the source of each hidden layer's error signal to that layer, coloured and labelled by their carrier; a hat on the
+label says that the edge keeps the norm of what it carries, and a number under it is the probability with which the layer takes
+this edge at a step. Edges
 of one source and carrier leave it as one line that branches. A layer that does not learn is grey, and a hollow arrowhead
 says that the derivative f' is left out. Chapter 01_feedback_graphs shows every rule.
 """
@@ -27,6 +29,7 @@ from .style import BLACK, BLUE, GREEN, GREY, PURPLE, TEXT_WIDTH
 COLORS = {
     Carrier.TRANSPOSED: BLACK,
     Carrier.RANDOM: BLUE,
+    Carrier.SHARED: BLUE,
     Carrier.REDRAWN: BLUE,
     Carrier.FORWARD: PURPLE,
     Carrier.SIGN: GREEN,
@@ -94,10 +97,11 @@ class _Net:
         return [edge.target for edge in self.edges]
 
     def crosses(self, other: _Net) -> bool:
-        """Whether the two lines would cross if drawn on the same side of the network."""
+        """Whether the two lines would cross, or end in one point, if drawn on the same side of the network."""
         inner, outer = sorted((self, other), key=lambda net: net.high - net.low)
         interleaved = outer.low < inner.low < outer.high < inner.high or inner.low < outer.low < inner.high < outer.high
-        return interleaved or any(inner.low < target < inner.high for target in outer.targets)
+        meet = not set(self.targets).isdisjoint(other.targets)
+        return interleaved or meet or any(inner.low < target < inner.high for target in outer.targets)
 
     def overlaps(self, other: _Net) -> bool:
         return self.low < other.high and other.low < self.high
@@ -113,7 +117,7 @@ class _Plan:
                 "draw the same rule on a shallower network, as in draw(dfa().graph((784, 200, 200, 200, 10)))"
             )
         self.graph, self.title, self.steps = graph, title, steps
-        two_lines = any(edge.carrier in (Carrier.SIGN_FIXED, Carrier.SIGN_REDRAWN) for edge in graph.edges)
+        two_lines = any("\n" in label(edge) for edge in graph.edges)
         self.first_track = 0.56 if two_lines else TRACK
         outputs = graph.depth + 1
         badges = 2 if any(edge.source == "target" for edge in graph.edges) else 1
@@ -145,7 +149,7 @@ class _Plan:
 
     def _nets(self) -> list[_Net]:
         def key(edge: Edge) -> tuple:
-            return self.column(edge.source), edge.carrier.value, edge.gate
+            return self.column(edge.source), edge.carrier.value, edge.gate, edge.keep_norm, edge.probability
 
         nets = []
         for _, run in groupby(sorted(self.graph.edges, key=key), key):
@@ -249,30 +253,38 @@ def _badge(ax: Axes, x: float, name: str) -> None:
 
 def _feedback(ax: Axes, plan: _Plan, edge: Edge) -> None:
     corners, sign = plan.route(edge)
-    color, name = COLORS[edge.carrier], f"{edge.source}->{edge.target}"
+    color, name = COLORS[edge.carrier], name_of(edge)
     style = (0, (6, 1.5, 1.5, 1.5)) if edge.carrier.redrawn else "solid"
     _arrow(ax, _rounded(corners), color, f"feedback {name}", linestyle=style, linewidth=1.6, head=11, hollow=not edge.gate)
     x, y = corners[-1]
     inwards = 1 if plan.column(edge.source) > edge.target else -1
     side = "left" if inwards > 0 else "right"
     text, ink = label(edge), tuple(0.8 * part for part in to_rgb(color))  # a thin letter needs more ink than a line
-    middle, size = 0.3 if "\n" in text else 0.2, 9 if edge.carrier.signed else 10.5
+    middle, size = 0.3 if "\n" in text else 0.2, 9 if edge.carrier.signed or edge.draw is not None else 10.5
     ax.text(x + inwards * 0.055, y + sign * middle, text, ha=side, va="center", fontsize=size, linespacing=1.15,
             color=ink, zorder=6, gid=f"label {name}")  # fmt: skip
+
+
+def name_of(edge: Edge) -> str:
+    """How an edge's artists are called; with its matrix where others connect the same two."""
+    return f"{edge.source}->{edge.target}" + (f" {edge.carrier.value}" if edge.draw is not None else "")
 
 
 def label(edge: Edge) -> str:
     """The matrix of an edge, in the book's symbols (mathtext)."""
     i, above = edge.target, edge.target + 1
+    b, w = (r"\hat B", r"\hat W") if edge.keep_norm else ("B", "W")
+    chance = "" if edge.draw is None else f"\n{edge.probability:.3g}"
     return {
-        Carrier.TRANSPOSED: rf"$W_{above}^\top$",
-        Carrier.RANDOM: f"$B_{i}$",
-        Carrier.REDRAWN: f"$B_{i}^t$",
-        Carrier.FORWARD: f"$W_{i}$",
-        Carrier.SIGN: rf"sgn$\,W_{above}^\top$",
-        Carrier.SIGN_FIXED: rf"$|B_{i}|\odot$" + "\n" + rf"sgn$\,W_{above}^\top$",
-        Carrier.SIGN_REDRAWN: rf"$|B_{i}^t|\odot$" + "\n" + rf"sgn$\,W_{above}^\top$",
-    }[edge.carrier]
+        Carrier.TRANSPOSED: rf"${w}_{above}^\top$",
+        Carrier.RANDOM: f"${b}_{i}$",
+        Carrier.SHARED: f"${b}$",
+        Carrier.REDRAWN: f"${b}_{i}^t$",
+        Carrier.FORWARD: f"${w}_{i}$",
+        Carrier.SIGN: rf"sgn$\,{w}_{above}^\top$",
+        Carrier.SIGN_FIXED: rf"$|B_{i}|\odot$" + "\n" + rf"sgn$\,{w}_{above}^\top$",
+        Carrier.SIGN_REDRAWN: rf"$|B_{i}^t|\odot$" + "\n" + rf"sgn$\,{w}_{above}^\top$",
+    }[edge.carrier] + chance
 
 
 def _rounded(corners: Sequence[tuple[float, float]]) -> Path:

@@ -21,10 +21,12 @@ GRID = 999
 
 
 def layers(network: Network, replica: int, x: Float[Tensor, "n n_in"]) -> list[Tensor]:
-    """The input and the output of every hidden layer of one replica, each (n, width), without dropout."""
+    """The input and the output of every hidden layer of one replica, each (n, width), in evaluation mode."""
     found = [x]
     for i in range(1, network.depth + 1):
         h = torch.addmm(network.biases[i][replica], found[-1], network.weights[i][replica].T)
+        if network.norm:
+            h = network.norm.evaluate(i, h, replica)
         network.unit.apply(h)
         found.append(h)
     return found

@@ -4,17 +4,22 @@ It works level by level. The layers of a level that read the same source through
 so DFA's feedback is one product and one gate whatever the depth. No autograd.
 
     delta_i = (source_i @ M_i) * f'(a_i)      with M_i stored as (n_source, n_i): B_i^T of the papers' column convention
+
+An edge that keeps the norm multiplies source_i @ M_i by |source_i| / |source_i @ M_i| first, for each example (0 where that is 0).
+With batch normalisation the derivative is f' of the normalised a_i, and the result goes through the exact backward pass of the
+normalisation, whichever edge brought it.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from .errors import DfaLibError
-from .graph import Carrier, FeedbackGraph, Product
+from .graph import Carrier, FeedbackGraph, Product, Source
 from .network import Network, Workspace, distribution, generator
 
 
@@ -22,31 +27,76 @@ class Feedback:
     """The random matrices of a graph on a network, and the phase that turns e into deltas.
 
     `matrices[(first layer of a product)]` is a tensor (m, R, n_source, n). Each replica draws from its own seed, layer by
-    layer, so a layer's matrix does not depend on how many replicas are trained together. Distributions are those of
-    `network.DISTRIBUTIONS`, or "initial-weights": a copy of W_{i+1} as it is now, so that feedback starts aligned.
+    layer, so a layer's matrix does not depend on how many replicas are trained together; of a shared matrix, a product has the
+    slice for its width. Distributions are those of `network.DISTRIBUTIONS`, or "initial-weights": a copy of W_{i+1} as it is now,
+    so that feedback starts aligned. With `bottleneck` (layer, n), only the first n units of a hidden layer get a delta, whatever
+    the rule: no more of it reaches the layers that read that delta (Launay, Poli and Krzakala's gradient mask).
     """
 
-    def __init__(self, graph: FeedbackGraph, network: Network, spec: str = "uniform-to", seeds: Sequence[int] = (0,)) -> None:
+    def __init__(
+        self, graph: FeedbackGraph, network: Network, spec: str = "uniform-to", seeds: Sequence[int] = (0,),
+        bottleneck: tuple[int, int] | None = None,
+    ) -> None:  # fmt: skip
         if graph.widths != network.widths:
             raise DfaLibError(f"the graph is for widths {graph.widths}, the network has {network.widths}")
-        self.graph, self.network, self.spec = graph, network, spec
+        self.graph, self.network, self.spec, self.seeds, self.bottleneck = graph, network, spec, tuple(seeds), bottleneck
         self.products: list[Product] = [product for level in graph.products() for product in level]
         self.generators = [generator(seed, "feedback") for seed in seeds]
         self.matrices: dict[int, Tensor] = {
-            p.targets.start: network.empty(len(p.targets), graph.width(p.source), graph.widths[p.targets.start])
+            p.targets.start: network.empty(p.matrices, graph.width(p.source), graph.widths[p.targets.start])
             for p in self.products
             if p.carrier.stored
         }
         for product in self.products:
             if product.carrier.stored:
                 self._draw(product)
+        self._choose(seeds)
+
+    def _choose(self, seeds: Sequence[int]) -> None:
+        """Prepare the draws between edges. Until the first, every edge has the weight of its probability: the expected signal."""
+        edges = [edge for edge in self.graph.edges if edge.draw is not None]
+        draws = {draw: k for k, draw in enumerate(dict.fromkeys(edge.draw for edge in edges))}
+        self.switches = [generator(seed, "switch") for seed in seeds] if edges else []
+        self.taken: dict[Product, Tensor] = {}
+        self._draws, self._limits = len(draws), {}
+        for product in self.products:
+            if not product.drawn:
+                continue
+            rows = []
+            for layer in product.targets:
+                chosen = [edge for edge in edges if edge.target == layer]
+                k = [(edge.source, edge.carrier) for edge in chosen].index((product.source, product.carrier))
+                low = sum(edge.probability for edge in chosen[:k])
+                high = low + chosen[k].probability if k < len(chosen) - 1 else 1.0
+                rows.append((draws[chosen[k].draw], low, high))
+            draw, low, high = torch.tensor(rows, dtype=torch.float64).T.unsqueeze(2)
+            self._limits[product] = draw.long().squeeze(1), low, high
+            self.taken[product] = self.network.empty(len(rows), 1, 1)
+            self.taken[product].copy_((high - low).view(-1, 1, 1, 1))
+
+    def switch(self) -> None:
+        """Draw between the edges of each layer, for this step: every replica from its own stream."""
+        u = torch.stack([torch.rand(self._draws, dtype=torch.float64, generator=g) for g in self.switches], dim=1)
+        for product, (draw, low, high) in self._limits.items():
+            self.taken[product].copy_(((low <= u[draw]) & (u[draw] < high)).view_as(self.taken[product]))
+
+    def _widest(self, source: Source) -> int:
+        return max(self.graph.widths[edge.target] for edge in self.graph.edges if (edge.source, edge.carrier) == (source, Carrier.SHARED))
 
     def _draw(self, product: Product) -> None:
-        shape = (self.graph.width(product.source), self.graph.widths[product.targets.start])
-        for layer, matrix in zip(product.targets, self.matrices[product.targets.start], strict=True):
+        shape = rows, width = self.graph.width(product.source), self.graph.widths[product.targets.start]
+        shared = product.carrier is Carrier.SHARED
+        if shared and self.spec != "initial-weights":
+            # The same numbers for every width: each draws the widest matrix from a fresh stream, at the size of its own width.
+            draw, widest = distribution(self.spec), self._widest(product.source)
+            for replica, seed in enumerate(self.seeds):
+                g = generator(seed, f"feedback/{product.source}")
+                self.matrices[product.targets.start][0, replica] = draw((rows, widest), rows, width, g)[:, :width]
+            return
+        for layer, matrix in zip(product.targets, self.matrices[product.targets.start], strict=not shared):
             if self.spec == "initial-weights":
                 above = layer + 1 if layer < self.graph.depth else "error"
-                if product.source != above or product.carrier.redrawn:
+                if product.source != above or product.carrier.redrawn or shared:
                     raise DfaLibError(f"'initial-weights' copies W_{layer + 1} once, which does not fit the edge "
                                       f"{product.source}->h{layer} through {product.carrier.value}")  # fmt: skip
                 matrix.copy_(self.network.weights[layer + 1])
@@ -69,7 +119,7 @@ class Feedback:
         """The stored feedback matrix into hidden layer `layer`, (R, n_source, n_layer). Raises `DfaLibError` if it has none."""
         for product in self.products:
             if layer in product.targets and product.carrier.stored:
-                return self.matrices[product.targets.start][layer - product.targets.start]
+                return self.matrices[product.targets.start][min(layer - product.targets.start, product.matrices - 1)]
         raise DfaLibError(f"{self.graph.name} stores no feedback matrix for hidden layer {layer}")
 
     def bind(self, work: Workspace, signals: dict[int, Tensor] | None = None) -> Callable[[], None]:
@@ -78,18 +128,20 @@ class Feedback:
         With `signals`, the signal at h_i, before the gate, is kept there by layer, (R, batch, n).
         """
         steps: list[Callable[[], object]] = []
-        gate = self.network.unit.gate
+        left = Counter(edge.target for edge in self.graph.edges)
+        for span in work.delta.cut({edge.target for edge in self.graph.edges if edge.draw is not None}):
+            steps.append(work.delta.span(span).zero_)
         for product in self.products:
-            source = self._source(product, work, steps)
-            delta = work.delta.span(product.targets)
-            steps += self._product(product, source, delta)
-            if signals is not None:
-                steps.append(lambda p=product, d=delta: signals.update(zip(p.targets, d.clone(), strict=True)))
-            if work.mask is not None:
-                steps.append(lambda d=delta, m=work.mask.span(product.targets): d.mul_(m))
-            if product.gate:
-                a = work.a.span(product.targets) if work.a else None
-                steps.append(lambda d=delta, h=work.h.span(product.targets), a=a: gate(d, h, a))
+            source, delta = self._source(product, work, steps), work.delta.span(product.targets)
+            signal = torch.empty_like(delta) if product.drawn else delta
+            steps += self._product(product, source, signal)
+            if product.keep_norm:
+                steps.append(lambda d=signal, s=source: d.mul_((_norm(s) / _norm(d)).nan_to_num_(0.0, 0.0, 0.0)))
+            if product.drawn:
+                steps.append(lambda d=delta, s=signal, taken=self.taken[product]: d.addcmul_(s, taken))
+            left.subtract(product.targets)
+            for span in work.delta.cut({layer for layer in product.targets if not left[layer]}):
+                steps += self._finish(span, product.gate, work, signals)
 
         def phase() -> None:
             for step in steps:
@@ -97,8 +149,29 @@ class Feedback:
 
         return phase
 
+    def _finish(
+        self, layers: range, gate: bool, work: Workspace, signals: dict[int, Tensor] | None
+    ) -> list[Callable[[], object]]:
+        """From the signals at h to the deltas at a, for a span of layers."""
+        steps: list[Callable[[], object]] = []
+        delta = work.delta.span(layers)
+        if signals is not None:
+            steps.append(lambda: signals.update(zip(layers, delta.clone(), strict=True)))
+        if work.mask is not None:
+            mask = work.mask.span(layers)
+            steps.append(lambda: delta.mul_(mask))
+        if gate:
+            f_prime, h, a = self.network.unit.gate, work.h.span(layers), work.a.span(layers) if work.a else None
+            steps.append(lambda: f_prime(delta, h, a))
+        if self.bottleneck and self.bottleneck[0] in layers:
+            layer, n = self.bottleneck
+            steps.append(delta[layer - layers.start, ..., n:].zero_)
+        if work.norm is not None:
+            steps.append(work.norm.backward(layers, delta))
+        return steps
+
     def _source(self, product: Product, work: Workspace, steps: list[Callable[[], object]]) -> Tensor:
-        """The source as (m * R, batch, n_source), appending what must be done at every step to have it so."""
+        """The source as (R, batch, n_source), appending what must be done at every step to have it so."""
         if product.source == "error":
             source = work.e
         elif product.source == "target":
@@ -106,13 +179,7 @@ class Feedback:
             steps.append(lambda: torch.mul(work.y, -work.error_scale, out=source))
         else:
             source = work.delta[product.source]
-        m, (replicas, batch, width) = len(product.targets), source.shape
-        wide = source.expand(m, *source.shape)
-        if m == 1 or replicas == 1:
-            return wide.view(m * replicas, batch, width)
-        copy = torch.empty_like(wide, memory_format=torch.contiguous_format)
-        steps.append(lambda: copy.copy_(wide))
-        return copy.view(m * replicas, batch, width)
+        return source
 
     def _product(self, product: Product, source: Tensor, delta: Tensor) -> list[Callable[[], object]]:
         first, network = product.targets.start, self.network
@@ -122,14 +189,30 @@ class Feedback:
         if product.carrier is Carrier.FORWARD:
             return [lambda w=network.weights[first].transpose(1, 2): torch.bmm(source, w, out=into)]
         matrix = self.matrices[first].view(-1, *self.matrices[first].shape[2:])
+        if product.carrier is Carrier.SHARED:
+            first, others = delta[0], delta[1:]
+            return [lambda: torch.bmm(source, matrix, out=first)] + [lambda: others.copy_(first)] * (len(others) > 0)
         if not product.carrier.signed:
-            return [lambda: torch.bmm(source, matrix, out=into)]
+            m, (replicas, batch, width) = len(product.targets), source.shape
+            wide = source.expand(m, *source.shape)
+            if m == 1 or replicas == 1:
+                wide = wide.view(m * replicas, batch, width)
+                return [lambda: torch.bmm(wide, matrix, out=into)]
+            copy = torch.empty_like(wide, memory_format=torch.contiguous_format)
+            flat = copy.view(m * replicas, batch, width)
+            return [lambda: copy.copy_(wide), lambda: torch.bmm(flat, matrix, out=into)]
         weight, signed = network.weights[first + 1], torch.empty_like(matrix)
         return [lambda: torch.sign(weight, out=signed).mul_(matrix), lambda: torch.bmm(source, signed, out=into)]
 
     def state(self) -> dict[str, Tensor]:
         """The feedback matrices by name, as views: they belong to the saved state, for a network is aligned to them."""
         return {f"feedback{first}": matrix for first, matrix in self.matrices.items()}
+
+
+def _norm(x: Tensor) -> Tensor:
+    """The norm along the last dimension, which is kept as one. Scaled first, so that the squares of tiny deltas do not underflow."""
+    largest = x.abs().amax(dim=-1, keepdim=True).clamp_(min=torch.finfo(x.dtype).tiny)
+    return (x / largest).norm(dim=-1, keepdim=True).mul_(largest)
 
 
 # --- output errors -------------------------------------------------------------------------------------------------------

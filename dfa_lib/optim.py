@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .config import Optimizer
 from .errors import DfaLibError
-from .network import Network, Workspace
+from .network import Network, Stacks, Workspace
 
 #: Numbers in a chunk of weights: its gradient (2 MiB in float32) is used while it is still in cache. Found by timing 2^15 to 2^20.
 CHUNK = 1 << 19
@@ -39,7 +39,7 @@ class Updater:
         self.lr = optimizer.lr if lrs is None else torch.tensor(lrs, **numbers).view(-1, 1, 1)
         moments = {"sgd": 0, "momentum": 1, "rmsprop": 1, "adam": 2}[optimizer.name]
         self.moments = [
-            [torch.zeros_like(tensor) for tensor in (*network.weights.tensors, *network.biases.tensors)] for _ in range(moments)
+            [torch.zeros_like(tensor) for stacks in network.parameters.values() for tensor in stacks.tensors] for _ in range(moments)
         ]
         self.powers = torch.ones(2, dtype=torch.float64, device=network.device)  #: Adam's momentum^t and decay^t
         self.bases = torch.tensor([optimizer.momentum, optimizer.decay], dtype=torch.float64, device=network.device)
@@ -50,6 +50,7 @@ class Updater:
     def bind(self, work: Workspace) -> Callable[[], None]:
         """The update on one workspace: a function that reads its deltas and inputs and moves the weights and biases."""
         network, fused = self.network, self.optimizer.name == "sgd" and isinstance(self.lr, float)
+        decay = self.optimizer.weight_decay  # always part of the product that makes the gradient, so it costs no call
         steps: list[Callable[[], object]] = []
         scratch: dict[str, Tensor] = {}
 
@@ -71,7 +72,7 @@ class Updater:
                 w, m = weight[layers, :, rows], [moment[layers, :, rows] for moment in moments]
                 d, zz = flat(delta[layers, :, :, rows]).transpose(1, 2), flat(z[layers])
                 if fused and w.is_contiguous():
-                    steps.append(lambda w=flat(w), d=d, z=zz: w.baddbmm_(d, z, alpha=-self.lr))
+                    steps.append(lambda w=flat(w), d=d, z=zz: w.baddbmm_(d, z, beta=1 - self.lr * decay, alpha=-self.lr))
                     continue
                 g, t = buffers(w.shape)
                 if self._through_adagrad(w):
@@ -79,7 +80,10 @@ class Updater:
                     steps.append(lambda d=d, z=zz, g=flat(g), c=c: torch.baddbmm(g, d, z, beta=0, alpha=c, out=g))
                     steps.append(self._adagrad(w, g, *m))
                     continue
-                steps.append(lambda d=d, z=zz, g=flat(g): torch.bmm(d, z, out=g))
+                if decay:
+                    steps.append(lambda w=flat(w), d=d, z=zz, g=flat(g): torch.baddbmm(w, d, z, beta=decay, out=g))
+                else:
+                    steps.append(lambda d=d, z=zz, g=flat(g): torch.bmm(d, z, out=g))
                 steps.append(lambda w=w, g=g, m=m, t=t: self._update(w, g, m, t))
         for span in network.biases.cut(self.learning):
             delta = work.e.unsqueeze(0) if span.start == network.depth + 1 else work.delta.span(span)
@@ -87,6 +91,11 @@ class Updater:
             moments = [self._moment(k, "biases", span) for k in range(len(self.moments))]
             steps.append(lambda d=delta, g=g: torch.sum(d, dim=2, keepdim=True, out=g))
             steps.append(lambda b=bias, g=g, m=moments, t=t: self._update(b, g, m, t))
+        for kind, gradients in work.norm.gradients.items() if work.norm else ():
+            parameters = network.parameters[kind]
+            for span in parameters.cut(self.learning):
+                p, g, moments = parameters.span(span), gradients.span(span), [self._moment(k, kind, span) for k in range(len(self.moments))]
+                steps.append(lambda p=p, g=g, m=moments, t=buffers(p.shape)[1]: self._update(p, g, m, t))
 
         def phase() -> None:
             if self.optimizer.name == "adam":
@@ -97,10 +106,12 @@ class Updater:
         return phase
 
     def _moment(self, k: int, kind: str, span: range) -> Tensor:
-        stacks = getattr(self.network, kind)
-        offset = 0 if kind == "weights" else len(self.network.weights.tensors)
-        tensors = self.moments[k][offset : offset + len(stacks.tensors)]
-        return type(stacks)(stacks.runs, tensors).span(span)
+        offset = 0
+        for name, stacks in self.network.parameters.items():
+            if name == kind:
+                return Stacks(stacks.runs, self.moments[k][offset : offset + len(stacks.tensors)]).span(span)
+            offset += len(stacks.tensors)
+        raise KeyError(kind)
 
     # Each takes parameters w (layers, R, rows, columns), their gradient g, their moments, and a buffer t; g and t are free to use.
 
@@ -128,7 +139,8 @@ class Updater:
         """RMSprop of one chunk through torch's fused Adagrad, v <- v + g^2, w <- w - lr g / (sqrt(v) + eps), which takes half
         the time: v is decayed first, and g comes multiplied by sqrt(1 - decay)."""
         lr = self.lr / math.sqrt(1 - self.optimizer.decay)
-        adagrad = torch.optim.Adagrad([w], lr=lr, eps=self.optimizer.eps, fused=True)
+        decay = self.optimizer.weight_decay * math.sqrt(1 - self.optimizer.decay)
+        adagrad = torch.optim.Adagrad([w], lr=lr, eps=self.optimizer.eps, weight_decay=decay, fused=True)
         adagrad.state[w]["sum"], w.grad = v, g
 
         def update() -> None:

@@ -36,6 +36,7 @@ METHODS: dict[str, Style] = {
     "ifa": Style(PURPLE, "D", "IFA"),
     "fp": Style(SKY, "v", "FP"),
     "bdfa": Style(VERMILION, "P", "BDFA"),
+    "switching": Style(BLUE, "p", "switching"),
     "drtp": Style(WINE, "X", "DRTP"),
     "usf": Style(GREEN, "<", "uSF"),
     "frsf": Style(GREEN, ">", "frSF"),

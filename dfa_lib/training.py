@@ -59,9 +59,13 @@ class Trainer:
         self.test_x, self.test_y = dataset.test_x.to(self.device, self.dtype), dataset.test_y.to(self.device)
         self.one_hot = torch.eye(dataset.classes, dtype=self.dtype, device=self.device)[self.train_y]
         graph = config.graph(self.train_x.shape[1], dataset.classes)
-        self.network = Network(graph.widths, config.activation, len(self.seeds), self.dtype, self.device)
+        batch = min(config.batch, len(self.train_x))
+        if config.batch_norm and 1 in (batch, len(self.train_x) % batch):
+            raise DfaLibError(f"batch normalisation needs two examples in every batch, and {len(self.train_x)} examples in batches of "
+                              f"{config.batch} leave one of 1; change the batch size")  # fmt: skip
+        self.network = Network(graph.widths, config.activation, len(self.seeds), self.dtype, self.device, config.batch_norm)
         self.network.initialise(config.init, self.seeds)
-        self.feedback = Feedback(graph, self.network, config.feedback, self.seeds)
+        self.feedback = Feedback(graph, self.network, config.feedback, self.seeds, config.bottleneck)
         learning = ({edge.target for edge in graph.edges} | {graph.depth + 1}) - set(config.frozen)
         self.updater = Updater(config.optimizer, self.network, learning, lrs)
         self.loss = LOSSES[config.loss]
@@ -105,6 +109,8 @@ class Trainer:
         def draw() -> None:
             if self.redraws:
                 self.feedback.redraw()
+            if self.feedback.switches:
+                self.feedback.switch()
             if config.dropout or config.dropout_input:
                 work.draw_masks(self.dropout)
 
@@ -183,7 +189,7 @@ class Trainer:
         if self.network.unit.saturated is None:
             return [[] for _ in self.seeds]
         x = self.test_x[:1000]
-        work = Workspace(self.network, len(x))
+        work = Workspace(self.network, len(x), training=False)
         work.x.copy_(x.expand_as(work.x))
         work.forward()
         by_layer = [self.network.unit.saturated(work.h[i]).double().mean(dim=(1, 2)).tolist() for i in range(1, self.network.depth + 1)]
@@ -206,6 +212,10 @@ class Trainer:
         theorem = self.probe.theorem if self.probe else None
         first = {f"first{i}": direction for i, direction in theorem.first.items()} if theorem else {}
         return self.network.state() | self.feedback.state() | self.updater.state() | sums | first
+
+    def generators(self) -> list[torch.Generator]:
+        """The streams that a step draws from, whose states a resumed run needs."""
+        return [*self.dropout, *self.feedback.generators, *self.feedback.switches]
 
 
 def train(
@@ -351,7 +361,7 @@ class _Loop:
             "loop": {"step": self.step, "wall_s": self.wall_s, "train_s": self.train_s, "seen": self.trainer.seen,
                      "results": [vars(result) for result in self.results]},
             "state": self.trainer.state(),
-            "generators": [g.get_state() for g in (*self.trainer.dropout, *self.trainer.feedback.generators)],
+            "generators": [g.get_state() for g in self.trainer.generators()],
         }  # fmt: skip
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         partial = self.checkpoint.with_name(f"{self.checkpoint.name}.{os.getpid()}.partial")
@@ -370,7 +380,7 @@ class _Loop:
         self.results = [Result(**result) for result in loop["results"]]
         for name, tensor in self.trainer.state().items():
             tensor.copy_(saved["state"][name])
-        for g, state in zip((*self.trainer.dropout, *self.trainer.feedback.generators), saved["generators"], strict=True):
+        for g, state in zip(self.trainer.generators(), saved["generators"], strict=True):
             g.set_state(state.cpu())
 
     def _identity(self) -> list[str]:

@@ -8,10 +8,11 @@ from torch.nn import functional
 
 from dfa_lib.alignment import MOST_LAYERS, UNIT_QUANTILES, Probe, angle, cosine, thin, unit_angles, weight_angles
 from dfa_lib.feedback import LOSSES, Feedback
-from dfa_lib.graph import bdfa, bp, dfa, drtp, fa, fp, frsf, shallow
+from dfa_lib.graph import bdfa, bp, dfa, drtp, fa, fp, frsf, shallow, switching
 from dfa_lib.network import Network, generator
 
 WIDTHS = (6, 5, 5, 4, 3)
+KINDS = ("means", "variances", "scales", "shifts")
 QUANTITIES = ("delta_angle", "delta_angle_sd", "delta_cos", "signal_angle", "mean_angle")
 
 
@@ -25,8 +26,8 @@ def data(n, n_in, n_out, seed=0):
     return x, torch.eye(n_out, dtype=torch.float64)[torch.randint(n_out, (n,), generator=g)]
 
 
-def network(widths=WIDTHS, seeds=(0,), activation="tanh", init="normal(0.6)", dtype=torch.float64):
-    made = Network(widths, activation, len(seeds), dtype)
+def network(widths=WIDTHS, seeds=(0,), activation="tanh", init="normal(0.6)", dtype=torch.float64, batch_norm=False):
+    made = Network(widths, activation, len(seeds), dtype, batch_norm=batch_norm)
     made.initialise(init, seeds)
     return made
 
@@ -88,6 +89,19 @@ def test_bp_layers_of_feedback_propagation_are_aligned_and_the_others_are_not():
     assert max(result["delta_angle"][1:]) < 3e-6 and result["delta_angle"][0] > 10
 
 
+def test_switching_is_measured_by_its_expected_signal():
+    """At the last layer the mean of DFA's and BP's signals, whatever has just been drawn."""
+    net, (x, y) = network(), data(10, 6, 3)
+    feedback = Feedback(switching(0.3).graph(WIDTHS), net, "normal(0.5)", [0])
+    probe = Probe(net, feedback, LOSSES["cross-entropy"], x, y)
+    first = probe()
+    feedback.switch()
+    assert repr(probe()) == repr(first) and first[0]["layers"] == [1, 2, 3]
+    e = torch.softmax(net.predict(x)[0], dim=1) - y
+    exact, direct = e @ net.weights[4][0], e @ feedback.matrix(3)[0]
+    assert first[0]["signal_angle"][2] == pytest.approx(angle(0.3 * direct + 0.7 * exact, exact).mean().item(), abs=1e-9)
+
+
 @pytest.mark.parametrize("sign, degrees", [(1.0, 0.0), (-1.0, 180.0)])
 def test_feedback_alignment_through_the_weights_themselves(sign, degrees):
     net = network(widths=(6, 5, 4, 3))
@@ -98,20 +112,28 @@ def test_feedback_alignment_through_the_weights_themselves(sign, degrees):
     assert weight_angles(net, feedback) == [pytest.approx({1: 0.0, 2: degrees}, abs=3e-6)]
 
 
-def test_quantities_equal_those_from_autograd():
-    net, (x, y) = network(), data(15, 6, 3)
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_quantities_equal_those_from_autograd(batch_norm):
+    """With batch normalisation in evaluation mode, where each example has a delta of its own."""
+    net, (x, y) = network(batch_norm=batch_norm), data(15, 6, 3)
+    if batch_norm:
+        for stacks in (net.norm.parameters | net.norm.running).values():
+            for tensor in stacks.tensors:
+                tensor.uniform_(0.5, 1.5, generator=torch.Generator().manual_seed(1))
     feedback = Feedback(dfa().graph(WIDTHS), net, "normal(0.5)", [0])
     (result,) = Probe(net, feedback, LOSSES["cross-entropy"], x, y)()
-    h, a, kept = x, {}, {}
+    h, a, kept, norm = x, {}, {}, net.norm.running | net.norm.parameters if batch_norm else {}
     for i in range(1, 5):
         a[i] = functional.linear(h, net.weights[i][0], net.biases[i][0, 0]).requires_grad_()
         a[i].retain_grad()
-        h = kept[i] = torch.tanh(a[i])
+        u = functional.batch_norm(a[i], *(norm[kind][i][0, 0] for kind in KINDS)) if batch_norm and i < 4 else a[i]
+        h = kept[i] = torch.tanh(u)
         h.retain_grad()
     functional.cross_entropy(a[4], y).backward()
     for position, i in enumerate((1, 2, 3)):
         signal = (torch.softmax(a[4], dim=1) - y) @ feedback.matrix(i)[0]
-        delta = (signal * (1 - kept[i] ** 2)).detach()
+        slope = norm["scales"][i][0] / (norm["variances"][i][0] + 1e-5).sqrt() if batch_norm else 1.0
+        delta = (signal * (1 - kept[i] ** 2) * slope).detach()
         cos = functional.cosine_similarity(delta, a[i].grad, dim=1, eps=0)
         degrees = torch.rad2deg(torch.acos(cos))
         mean_cos = functional.cosine_similarity(delta.mean(dim=0), a[i].grad.mean(dim=0), dim=0, eps=0)
@@ -188,6 +210,10 @@ def test_rule_without_hidden_learning_has_nothing_to_measure():
     assert thin([]) == []
 
 
+def signal_undefined(result):
+    return result.get("signal_undefined", result["undefined"])
+
+
 # --- what has no direction -----------------------------------------------------------------------------------------------
 
 
@@ -226,11 +252,73 @@ def test_some_underflowing_examples_are_left_out_and_the_others_kept():
     net.biases[1].fill_(-1e-3)
     x[[0, 3]] = 0.0  # every unit of the first layer is off: no delta there
     (result,) = measure(net, dfa(), x, y)
-    off = measure(net, dfa(), x[[0, 3]], y[[0, 3]])[0]["undefined"]
+    (off,) = measure(net, dfa(), x[[0, 3]], y[[0, 3]])
     (rest,) = measure(net, dfa(), x[[1, 2, *range(4, 12)]], y[[1, 2, *range(4, 12)]])
-    assert off[0] == 2 and result["undefined"][0] == 2 + rest["undefined"][0] < 12
-    for name in ("delta_angle", "delta_angle_sd", "delta_cos", "signal_angle"):
+    assert off["undefined"][0] == 2 and result["undefined"][0] == 2 + rest["undefined"][0] < 12
+    for name in ("delta_angle", "delta_angle_sd", "delta_cos"):
         assert result[name][0] == pytest.approx(rest[name][0], abs=1e-9), name
+    # the signal arrives there all the same, and is counted by itself
+    of_all, of_rest, of_off = (n - signal_undefined(r)[0] for n, r in ((12, result), (10, rest), (2, off)))
+    assert of_all == of_rest + of_off and of_off > 0
+    mean = (of_rest * rest["signal_angle"][0] + of_off * off["signal_angle"][0]) / (of_rest + of_off)
+    assert result["signal_angle"][0] == pytest.approx(mean, abs=1e-9)
+
+
+@pytest.mark.parametrize("activation", ["sign", "threshold"])
+def test_units_without_a_derivative_have_a_signal_of_bp_at_the_last_layer_alone(activation):
+    net, (x, y) = network(activation=activation, seeds=(0, 1)), data(9, 6, 3)
+    feedback = Feedback(dfa(gate=False).graph(WIDTHS), net, "normal(0.5)", [0, 1])
+    for replica, result in enumerate(Probe(net, feedback, LOSSES["cross-entropy"], x, y)()):
+        assert result["undefined"] == [9, 9, 9] and result["signal_undefined"] == [9, 9, 0]
+        for name in ("delta_angle", "delta_angle_sd", "delta_cos", "mean_angle"):
+            assert all(math.isnan(v) for v in result[name]), name
+        e = torch.softmax(net.predict(x)[replica], dim=1) - y
+        expected = angle(e @ feedback.matrix(3)[replica], e @ net.weights[4][replica]).mean().item()
+        assert result["signal_angle"] == pytest.approx([math.nan, math.nan, expected], abs=1e-9, nan_ok=True)
+
+
+def test_straight_through_units_are_measured_against_the_surrogate_gradient():
+    net = network((6, 30, 30, 3), activation="sign-ste")
+    (result,) = measure(net, bp(), *data(9, 6, 3))
+    assert result["undefined"] == [0, 0] and max(result["delta_angle"]) < 3e-6
+
+
+@pytest.mark.parametrize("flushed", [False, True])
+@pytest.mark.parametrize("fitted", [0, 4])
+def test_a_hundred_layers_are_measured_as_far_as_the_deltas_have_digits(fitted, flushed):
+    """BP's deltas shrink by a factor of about 4,000 a layer; their true directions come from a recursion rescaled at every layer."""
+    widths, n = (6, *[5] * 100, 3), 11
+    net, (x, y) = network(widths, activation="linear", init="normal(1e-4)"), data(n, 6, 3)
+    y[:fitted] = net.predict(x)[0][:fitted]
+    feedback = Feedback(dfa().graph(widths), net, "normal(0.5)", [0])
+    torch.set_flush_denormal(flushed)
+    try:
+        (result,) = Probe(net, feedback, LOSSES["squared-error"], x, y)()
+    finally:
+        torch.set_flush_denormal(False)
+    e = (net.predict(x)[0] - y)[fitted:]
+    direction, digits, expected = e, torch.zeros(len(e), dtype=torch.float64), {}
+    for i in range(100, 0, -1):
+        direction = direction @ net.weights[i + 1][0]
+        size = direction.abs().amax(dim=1, keepdim=True)
+        direction, digits = direction / size, digits + size.log10().squeeze(1)
+        expected[i] = digits.clone(), angle(e @ feedback.matrix(i)[0], direction)
+    seen = set()
+    for position, i in enumerate(result["layers"]):
+        digits, degrees = expected[i]
+        defined = digits > math.log10(torch.finfo(torch.float64).tiny)
+        seen.add(bool(defined.all()))
+        for count in (result["undefined"], signal_undefined(result)):
+            assert count[position] == fitted + int((~defined).sum()), i
+        for name in ("delta_angle", "signal_angle"):
+            assert result[name][position] == pytest.approx(degrees[defined].mean().item(), abs=1e-5, nan_ok=True), i
+    assert seen == {True, False}
+
+
+def test_vectors_that_have_lost_their_digits_have_no_angle():
+    u = vector(3, 4, 5)
+    for scale, defined in ((1e-300, True), (1e-307, True), (1e-310, False), (1e-322, False)):
+        assert math.isfinite(angle(u * scale, u)) is defined
 
 
 def test_nothing_is_measured_where_every_example_is_fitted():
@@ -277,7 +365,8 @@ def test_unused_generators_of_the_probe_do_not_draw_from_the_run():
 
 @pytest.mark.parametrize(
     "rule, measured",
-    [(fa(), True), (dfa(), True), (bdfa(2), True), (bp(), False), (fp(1), False), (frsf(), False), (drtp(), False), (shallow(), False)],
+    [(fa(), True), (dfa(), True), (bdfa(2), True), (switching(0.5), True),
+     (bp(), False), (fp(1), False), (frsf(), False), (drtp(), False), (shallow(), False)],
     ids=str,
 )  # fmt: skip
 def test_unit_angles_where_the_last_hidden_layer_reads_the_error_through_a_matrix(rule, measured):

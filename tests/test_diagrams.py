@@ -9,9 +9,9 @@ import pytest
 from matplotlib.path import Path
 
 from dfa_lib import style
-from dfa_lib.diagrams import FROZEN, MOST_HIDDEN, draw, draw_grid, label
+from dfa_lib.diagrams import FROZEN, MOST_HIDDEN, draw, draw_grid, label, name_of
 from dfa_lib.errors import DfaLibError
-from dfa_lib.graph import RULES, Carrier, Edge, FeedbackGraph, bdfa, bp, brsf, dfa, drtp, fa, fp, frsf, ifa, shallow, usf
+from dfa_lib.graph import RULES, Carrier, Edge, FeedbackGraph, bdfa, bp, brsf, dfa, drtp, fa, fp, frsf, ifa, shallow, switching, usf
 
 
 def widths(depth):
@@ -24,7 +24,8 @@ def skip(depth, carrier=Carrier.RANDOM):
 
 RULES_DRAWN = [
     bp(), fa(), dfa(), ifa(), fp(k=0), fp(k=2), fp(k=2, lower="error"), bdfa(block=1), bdfa(block=2), bdfa(block=2, boundary="W^T"),
-    bdfa(block=3), usf(), frsf(), brsf(), drtp(), shallow(), dfa(redrawn=True), dfa(gate=False),
+    bdfa(block=3), usf(), frsf(), brsf(), drtp(), shallow(), dfa(redrawn=True), dfa(gate=False), bdfa(block=2, keep_norm=True),
+    dfa(shared=True), switching(0.25),
 ]  # fmt: skip
 GRAPHS = [rule.graph(widths(depth)) for rule in RULES_DRAWN for depth in (2, 5, MOST_HIDDEN)] + [
     skip(5),
@@ -59,7 +60,7 @@ def drawn(request):
 
 def test_every_edge_is_drawn_and_labelled(drawn):
     graph, ax = drawn
-    edges = {f"{edge.source}->{edge.target}": edge for edge in graph.edges}
+    edges = {name_of(edge): edge for edge in graph.edges}
     assert parts(ax, "feedback").keys() == parts(ax, "label").keys() == edges.keys()
     for name, text in parts(ax, "label").items():
         assert text.get_text() == label(edges[name])
@@ -71,7 +72,7 @@ def test_arrows_reach_from_source_to_target(drawn):
     layers = parts(ax, "layer")
     badges = {"error": parts(ax, "name")["$e$"]} | {"target": t for name, t in parts(ax, "name").items() if name == "$-y$"}
     for edge in graph.edges:
-        arrow = parts(ax, "feedback")[f"{edge.source}->{edge.target}"].get_window_extent()
+        arrow = parts(ax, "feedback")[name_of(edge)].get_window_extent()
         for end in (badges[edge.source] if isinstance(edge.source, str) else layers[str(edge.source)], layers[str(edge.target)]):
             box = end.get_window_extent()
             assert box.x0 - 5 < arrow.x1 and arrow.x0 < box.x1 + 5
@@ -128,6 +129,18 @@ def test_the_gate_shows_in_the_arrowhead():
     for gate in (True, False):
         arrow = parts(draw(dfa(gate=gate).graph(widths(1))), "feedback")["error->1"]
         assert (arrow.get_facecolor() == arrow.get_edgecolor()) is gate
+
+
+def test_a_kept_norm_shows_as_a_hat():
+    labels = parts(draw(bdfa(block=1, keep_norm=True).graph(widths(2))), "label")
+    assert {name: text.get_text() for name, text in labels.items()} == {"error->2": "$B_2$", "2->1": r"$\hat B_1$"}
+
+
+def test_edges_to_draw_from_say_their_probability():
+    labels = parts(draw(switching(0.25).graph(widths(1))), "label")
+    assert {name: text.get_text() for name, text in labels.items()} == {
+        "error->1 B": "$B_1$\n0.25", "error->1 W^T": r"$W_2^\top$" + "\n0.75",
+    }  # fmt: skip
 
 
 def test_given_axes_are_drawn_on():

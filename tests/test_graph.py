@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dfa_lib.errors import DfaLibError
 from dfa_lib.graph import (
-    RULES, Carrier, Edge, FeedbackGraph, Product, bdfa, bp, brsf, dfa, drtp, fa, fp, frsf, ifa, make_rule, shallow, usf,
+    RULES, Carrier, Edge, FeedbackGraph, Product, bdfa, bp, brsf, dfa, drtp, fa, fp, frsf, ifa, make_rule, shallow, switching, usf,
 )  # fmt: skip
 
 B, B2, WT, W = Carrier.RANDOM, Carrier.REDRAWN, Carrier.TRANSPOSED, Carrier.FORWARD
@@ -19,7 +19,9 @@ ODD = (4, 6, 6, 5, 5, 5, 2)
 VARIANTS = [
     bp(), bp(gate=False), fa(), fa(redrawn=True), dfa(), dfa(gate=False, redrawn=True), ifa(), ifa(gate=False),
     fp(0), fp(2), fp(5), fp(2, lower="error"), fp(3, gate=False, redrawn=True), bdfa(1), bdfa(2), bdfa(5), bdfa(9),
-    bdfa(2, boundary="W^T"), bdfa(2, redrawn=True, gate=False), usf(), frsf(gate=False), brsf(), drtp(), shallow(),
+    bdfa(2, boundary="W^T"), bdfa(2, redrawn=True, gate=False), bdfa(2, boundary="W^T", keep_norm=True),
+    fp(2, keep_norm=True), dfa(shared=True), switching(0.3), switching(0.5, by="layer", gate=False),
+    usf(), frsf(gate=False), brsf(), drtp(), shallow(),
 ]  # fmt: skip
 
 
@@ -52,6 +54,7 @@ def chain(carrier):
         (fa(redrawn=True), chain(B2)),
         (dfa(), [(i, "error", B) for i in (1, 2, 3, 4, 5)]),
         (dfa(redrawn=True), [(i, "error", B2) for i in (1, 2, 3, 4, 5)]),
+        (dfa(shared=True), [(i, "error", Carrier.SHARED) for i in (1, 2, 3, 4, 5)]),
         (ifa(), [(1, "error", B), (2, 1, W), (3, 2, W), (4, 3, W), (5, 4, W)]),
         (fp(2), [(1, 4, B), (2, 4, B), (3, 4, B), (4, 5, WT), (5, "error", WT)]),
         (fp(2, redrawn=True), [(1, 4, B2), (2, 4, B2), (3, 4, B2), (4, 5, WT), (5, "error", WT)]),
@@ -59,6 +62,7 @@ def chain(carrier):
         (bdfa(2), [(1, 2, B), (2, 4, B), (3, 4, B), (4, "error", B), (5, "error", B)]),
         (bdfa(3), [(1, 3, B), (2, 3, B), (3, "error", B), (4, "error", B), (5, "error", B)]),
         (bdfa(2, boundary="W^T"), [(1, 2, WT), (2, 4, B), (3, 4, WT), (4, "error", B), (5, "error", B)]),
+        (switching(0.3), [edge for bp_edge in chain(WT) for edge in ((bp_edge[0], "error", B), bp_edge)]),
         (usf(), chain(Carrier.SIGN)),
         (frsf(), chain(Carrier.SIGN_FIXED)),
         (brsf(), chain(Carrier.SIGN_REDRAWN)),
@@ -81,23 +85,52 @@ def test_gate_option_reaches_every_edge(rule):
     assert all(edge.gate is gate for edge in rule.graph(FIVE).edges)
 
 
+@pytest.mark.parametrize(
+    "rule, layers",
+    [(fa(keep_norm=True), {1, 2, 3, 4}), (fp(2, keep_norm=True), {1, 2, 3}), (fp(2, lower="error", keep_norm=True), set()),
+     (fp(0, keep_norm=True), set()), (bdfa(2, keep_norm=True), {1, 2, 3}), (bdfa(2, boundary="W^T", keep_norm=True), {2}),
+     (bdfa(5, keep_norm=True), set()), (bdfa(2), set())],
+    ids=str,
+)  # fmt: skip
+def test_norms_are_kept_where_a_delta_goes_through_a_random_matrix(rule, layers):
+    assert {edge.target for edge in rule.graph(FIVE).edges if edge.keep_norm} == layers
+
+
+def test_layers_that_differ_in_the_kept_norm_share_no_product():
+    made = FeedbackGraph((4, 3, 3, 2), (Edge(1, "error", B, keep_norm=True), Edge(2, "error", B)))
+    assert [(p.targets, p.keep_norm) for p in made.products()[0]] == [(range(1, 2), True), (range(2, 3), False)]
+
+
 @settings(max_examples=40, deadline=None, derandomize=True, database=None)
-@given(st.lists(st.integers(1, 4), min_size=1, max_size=9), st.booleans(), st.booleans())
-def test_identities_between_rules(hidden, gate, redrawn):
-    widths, depth, options = (5, *hidden, 3), len(hidden), {"gate": gate, "redrawn": redrawn}
-    of = {rule: rule.graph(widths).edges for rule in (bp(gate=gate), fa(**options), dfa(**options))}
-    assert fp(0, **options).graph(widths).edges == of[dfa(**options)]
-    assert fp(0, lower="error", **options).graph(widths).edges == of[dfa(**options)]
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=9), st.booleans(), st.booleans(), st.booleans())
+def test_identities_between_rules(hidden, gate, redrawn, keep_norm):
+    widths, depth, plain = (5, *hidden, 3), len(hidden), {"gate": gate, "redrawn": redrawn}
+    options = plain | {"keep_norm": keep_norm}
+    of = {rule: rule.graph(widths).edges for rule in (bp(gate=gate), fa(**options), dfa(**plain))}
+    assert fp(0, **options).graph(widths).edges == of[dfa(**plain)]
+    assert fp(0, lower="error", **options).graph(widths).edges == of[dfa(**plain)]
     assert fp(depth, **options).graph(widths).edges == of[bp(gate=gate)]
-    assert bdfa(depth, **options).graph(widths).edges == of[dfa(**options)]
-    assert bdfa(depth + 3, **options).graph(widths).edges == of[dfa(**options)]
+    assert bdfa(depth, **options).graph(widths).edges == of[dfa(**plain)]
+    assert bdfa(depth + 3, **options).graph(widths).edges == of[dfa(**plain)]
     assert bdfa(1, **options).graph(widths).edges == of[fa(**options)]
     below_top = bdfa(1, boundary="W^T", **options).graph(widths).edges[:-1]
     assert below_top == of[bp(gate=gate)][:-1]
     assert bdfa(1, boundary="W^T", **options).graph(widths).edges[-1] == of[fa(**options)][-1]
 
 
-@pytest.mark.parametrize("rule", [bp(), fa(), dfa(), fp(0), bdfa(2), usf(), drtp(), shallow()], ids=str)
+@pytest.mark.parametrize("by, draws", [("step", 1), ("layer", 5)])
+def test_switching_says_with_which_probability_and_draw_each_edge_is_taken(by, draws):
+    made = switching(0.25, by=by).graph(FIVE)
+    assert {(edge.carrier, edge.probability) for edge in made.edges} == {(B, 0.25), (WT, 0.75)}
+    assert len({edge.draw for edge in made.edges}) == draws
+    assert made.sequential_steps() == bp().graph(FIVE).sequential_steps()
+    assert [(p.targets, p.carrier) for p in made.products()[0]] == [(range(1, 6), B), (range(5, 6), WT)]
+    both, of_bp, of_dfa = (rule.graph(FIVE).cost(2) for rule in (switching(0.25, by=by), bp(), dfa()))
+    assert both.feedback_macs == of_bp.feedback_macs + of_dfa.feedback_macs
+    assert both.critical_macs == of_bp.critical_macs and both.feedback_numbers == of_dfa.feedback_numbers
+
+
+@pytest.mark.parametrize("rule", [bp(), fa(), dfa(), fp(0), bdfa(2), switching(0.5), usf(), drtp(), shallow()], ids=str)
 def test_network_without_hidden_layers_has_no_edges(rule):
     made = rule.graph((4, 3))
     assert made.edges == () and made.depth == 0 and made.sequential_steps() == 0 and made.products() == ()
@@ -111,6 +144,10 @@ def test_rules_with_the_same_meaning_are_equal():
     assert dfa() == dfa(gate=True) == dfa(redrawn=False)
     assert hash(fp(2)) == hash(fp(k=2, gate=True))
     assert len({fp(2), fp(3), fp(2, lower="error"), dfa(), dfa(gate=False), drtp(), bdfa(2), bdfa(2, boundary="W^T")}) == 8
+
+
+def test_probability_is_one_value_however_it_is_written():
+    assert repr(switching(1)) == repr(switching(1.0)) and str(switching(0)) == "switching(p=0.0)"
 
 
 def test_order_of_the_options_does_not_matter():
@@ -153,6 +190,13 @@ def test_rule_and_graph_cannot_be_changed():
         (lambda: dfa(gat=False), ["dfa", "'gat'", "gate"]),
         (lambda: bp(redrawn=True), ["bp", "'redrawn'"]),
         (lambda: bp(True, False), ["bp", "too many"]),
+        (lambda: dfa(shared=True, redrawn=True).graph(FIVE), ["shared or redrawn", "not both"]),
+        (lambda: switching(), ["switching", "'p'"]),
+        (lambda: switching(1.5), ["p of switching", "probability", "1.5"]),
+        (lambda: switching(float("nan")), ["p of switching", "nan"]),
+        (lambda: switching("0.5"), ["p of switching", "'0.5'"]),
+        (lambda: switching(True), ["p of switching", "True"]),
+        (lambda: switching(0.5, by="steps"), ["by of switching", "did you mean 'step'"]),
         (lambda: fp(6).graph(FIVE), ["fp(k=6)", "at least 6", "has 5"]),
         (lambda: make_rule("dfaa", {}), ["unknown rule 'dfaa'", "did you mean 'dfa'", "shallow"]),
         (lambda: make_rule("make_rule", {}), ["unknown rule 'make_rule'"]),
@@ -185,7 +229,14 @@ def test_impossible_rule_is_refused(call, words):
         (lambda: graph((1, "error", Carrier.SIGN_REDRAWN)), ["error->h1", "|B redrawn| sgn(W^T)"]),
         (lambda: graph((1, "error", B), (3, 1, W)), ["1->h3", "W carries a delta forward from h2"]),
         (lambda: graph((1, "error", W)), ["error->h1", "W carries a delta forward"]),
-        (lambda: graph((1, "error", B), (1, 2, B), (2, "error", B)), ["hidden layer 1 has two feedback edges"]),
+        (lambda: graph((1, "error", B), (1, 2, B), (2, "error", B)), ["hidden layer 1 has 2 feedback edges"]),
+        (lambda: graph((1, 2, WT, True, False, 0.5, 0), (1, "error", B), (2, "error", B)), ["hidden layer 1 has 2 feedback edges", "draw"]),
+        (lambda: graph((1, 2, WT, True, False, 0.5, 0), (1, "error", B, True, False, 0.4, 0)), ["into h1", "add up to 1", "0.5, 0.4"]),
+        (lambda: graph((1, 2, WT, True, False, 1.5, 0), (1, "error", B, True, False, -0.5, 0)), ["into h1", "1.5, -0.5"]),
+        (lambda: graph((1, "error", B, True, False, 0.5)), ["into h1", "add up to 1", "0.5"]),
+        (lambda: graph((1, 2, WT, True, False, 0.5, 0), (1, "error", B, True, False, 0.5, 1)), ["into h1", "one draw"]),
+        (lambda: graph((1, 2, WT, True, False, 0.5, 0), (1, "error", B, False, False, 0.5, 0)), ["into h1", "one gate"]),
+        (lambda: graph((1, 2, B, True, False, 0.5, 0), (1, "error", B, True, False, 0.5, 0)), ["layer 1", "matrix of their own"]),
         (lambda: graph((1, 2, B), (2, 1, B), (3, "error", B)), ["cycle", "h1 <- 2", "h2 <- 1"]),
         (lambda: graph((1, 2, B), (3, "error", B)), ["does not learn", "h1 <- 2"]),
     ],
@@ -226,10 +277,11 @@ def test_width_of_a_source():
 @pytest.mark.parametrize("rule", VARIANTS, ids=str)
 @pytest.mark.parametrize("widths", [FIVE, ODD], ids=str)
 def test_every_edge_is_computed_once_and_after_its_source(rule, widths):
-    made, ready = rule.graph(widths), {"error", "target"}
+    made, ready, done = rule.graph(widths), {"error", "target"}, []
     for level in made.levels():
         assert {edge.source for edge in level} <= ready
-        ready |= {edge.target for edge in level}
+        done += level
+        ready |= {edge.target for edge in level if {e for e in made.edges if e.target == edge.target} <= set(done)}
     assert sorted(edge.target for level in made.levels() for edge in level) == [edge.target for edge in made.edges]
     covered = [layer for level in made.products() for product in level for layer in product.targets]
     assert sorted(covered) == [edge.target for edge in made.edges]
@@ -241,7 +293,8 @@ def test_products_say_what_their_edges_say(rule, widths):
     made = rule.graph(widths)
     for product in (product for level in made.products() for product in level):
         for layer in product.targets:
-            assert made.edge(layer) == Edge(layer, product.source, product.carrier, product.gate)
+            (edge,) = (e for e in made.edges if (e.target, e.source, e.carrier) == (layer, product.source, product.carrier))
+            assert (edge.gate, edge.keep_norm, edge.draw is not None) == (product.gate, product.keep_norm, product.drawn)
         assert len({widths[layer] for layer in product.targets}) == 1
 
 
@@ -313,6 +366,7 @@ def test_cost_of_dfa_counted_by_hand():
         (fp(1, lower="error"), 6 + 10, 6, 37),
         (bdfa(1, boundary="W^T"), 15 + 10, 10, 37),
         (frsf(), 25, 25, 37),
+        (dfa(shared=True), 6 + 10, 10, 37),  # the narrow layer's matrix is a slice of the wide one's
         (drtp(), 6 + 10, 16, 37),
         (shallow(), 0, 0, 10),
     ],
@@ -322,6 +376,11 @@ def test_cost_of_one_example_counted_by_hand(rule, feedback_macs, feedback_numbe
     cost = rule.graph((4, 3, 5, 2)).cost(batch=1)
     assert (cost.feedback_macs, cost.feedback_numbers, cost.gradient_macs) == (feedback_macs, feedback_numbers, gradient_macs)
     assert cost.forward_macs == 37 and cost.parameters == 47
+
+
+def test_cost_of_shared_feedback_does_not_grow_with_depth():
+    costs = [dfa(shared=True).graph((4, *[5] * depth, 3)).cost(batch=2) for depth in (1, 100)]
+    assert [(cost.feedback_macs, cost.feedback_numbers, cost.products) for cost in costs] == [(2 * 15, 15, 1)] * 2
 
 
 def test_cost_scales_with_the_batch_and_storage_does_not():

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dfa_lib.errors import DfaLibError
+from dfa_lib.features import layers
 from dfa_lib.network import DISTRIBUTIONS, UNITS, Network, Workspace, distribution, generator, width_runs
 
 ODD = (4, 6, 6, 5, 5, 5, 2)
@@ -16,15 +17,17 @@ PLAIN = {
     "tanh": np.tanh,
     "logistic": lambda a: 1 / (1 + np.exp(-a)),
     "relu": lambda a: np.maximum(a, 0),
+    "leaky-relu": lambda a: np.where(a > 0, a, 0.01 * a),
     "erf": np.vectorize(lambda a: math.erf(a / math.sqrt(2))),
     "linear": lambda a: a,
     "sign": np.sign,
     "threshold": lambda a: (a > 0).astype(float),
 }
+PLAIN |= {f"{name}-ste": PLAIN[name] for name in ("sign", "threshold")}
 
 
-def network(widths=ODD, activation="tanh", seeds=(0, 1), init="normal(0.7)", dtype=torch.float64):
-    made = Network(widths, activation, len(seeds), dtype)
+def network(widths=ODD, activation="tanh", seeds=(0, 1), init="normal(0.7)", dtype=torch.float64, **options):
+    made = Network(widths, activation, len(seeds), dtype, **options)
     made.initialise(init, seeds)
     for bias in made.biases.tensors:
         bias.normal_(generator=torch.Generator().manual_seed(9))
@@ -124,7 +127,7 @@ def test_uniform_distributions(spec, low, high, deviation):
 @pytest.mark.parametrize(
     "spec, deviation",
     [("normal(0.1)", 0.1), ("normal-from", 1 / math.sqrt(200)), ("normal-to", 1 / math.sqrt(300)),
-     ("xavier-normal", math.sqrt(2 / 500)), ("he-normal", math.sqrt(2 / 200))],
+     ("normal-from-to", 1 / math.sqrt(60000)), ("xavier-normal", math.sqrt(2 / 500)), ("he-normal", math.sqrt(2 / 200))],
 )  # fmt: skip
 def test_normal_distributions(spec, deviation):
     numbers = draw(spec) / deviation
@@ -237,7 +240,8 @@ def test_activation_and_its_gate(name):
     assert np.allclose(h.numpy(), PLAIN[name](a.numpy()), rtol=1e-14, atol=1e-15)
     delta = torch.full_like(a, 3.0)
     unit.gate(delta, h, a if unit.keeps_a else None)
-    numeric = (PLAIN[name]((a + 1e-5).numpy()) - PLAIN[name]((a - 1e-5).numpy())) / 2e-5
+    of = (lambda a: np.clip(a, -1, 1)) if name.endswith("-ste") else PLAIN[name]  # the hard tanh stands for the step
+    numeric = (of((a + 1e-5).numpy()) - of((a - 1e-5).numpy())) / 2e-5
     assert np.allclose(delta.numpy(), 3 * numeric, rtol=1e-7, atol=1e-8)
 
 
@@ -245,6 +249,15 @@ def test_relu_gate_is_closed_at_zero():
     delta = torch.ones(2)
     UNITS["relu"].gate(delta, torch.tensor([0.0, 0.1]), None)
     assert delta.tolist() == [0.0, 1.0]
+    UNITS["leaky-relu"].gate(leaking := torch.ones(2), torch.tensor([0.0, 0.1]), None)
+    assert leaking.tolist() == pytest.approx([0.01, 1.0])
+
+
+@pytest.mark.parametrize("name", ["sign-ste", "threshold-ste"])
+def test_straight_through_gate_is_open_up_to_one(name):
+    delta, a = torch.ones(4), torch.tensor([-1.0, 1.0, 1.0001, -1.0001])
+    UNITS[name].gate(delta, a.sign(), a)
+    assert delta.tolist() == [1.0, 1.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(
@@ -298,6 +311,83 @@ def test_prediction_leaves_its_inputs_alone():
 def test_reduction_scales_the_error():
     assert Workspace(network(), 8, "mean").error_scale == 1 / 8
     assert Workspace(network(), 8, "sum").error_scale == 1.0
+
+
+# --- batch normalisation -------------------------------------------------------------------------------------------------
+
+
+def modules(net, replica):
+    """The replica's batch normalisations as torch's own modules, in training mode."""
+    made = {}
+    for i in range(1, net.depth + 1):
+        module = made[i] = torch.nn.BatchNorm1d(net.widths[i], dtype=torch.float64)
+        values = {"weight": "scales", "bias": "shifts", "running_mean": "means", "running_var": "variances"}
+        kinds = net.norm.parameters | net.norm.running
+        module.load_state_dict({name: kinds[kind][i][replica, 0].clone() for name, kind in values.items()}, strict=False)
+    return made
+
+
+@torch.no_grad()
+def with_modules(net, replica, made, x):
+    """Hidden activations and output of one replica, its normalisations by torch."""
+    h, hidden = x, []
+    for i in range(1, net.depth + 2):
+        a = h @ net.weights[i][replica].T + net.biases[i][replica]
+        h = torch.from_numpy(PLAIN[net.unit.name](made[i](a).numpy())) if i <= net.depth else a
+        hidden.append(h)
+    return hidden
+
+
+@pytest.mark.parametrize("activation", ["tanh", "erf", "relu"])
+@pytest.mark.parametrize("widths", [ODD, (4, 3, 3, 2)], ids=str)
+def test_batch_normalisation_is_that_of_torch_in_both_modes(widths, activation):
+    net = network(widths, activation, batch_norm=True)
+    for kind in ("scales", "shifts"):
+        for tensor in net.norm.parameters[kind].tensors:
+            tensor.normal_(generator=torch.Generator().manual_seed(2))
+    made, work = [modules(net, replica) for replica in range(2)], Workspace(net, 6)
+    for seed in range(3):  # running statistics move with every batch
+        x = inputs(12, widths[0], seed).view(2, 6, -1)
+        work.x.copy_(x)
+        work.forward()
+        for replica in range(2):
+            *hidden, output = with_modules(net, replica, made[replica], x[replica])
+            assert torch.allclose(work.output[replica], output, rtol=1e-11, atol=1e-12)
+            for i, h in enumerate(hidden, start=1):
+                assert torch.allclose(work.h[i][replica], h, rtol=1e-11, atol=1e-12)
+    state = {name: tensor.clone() for name, tensor in net.state().items()}
+    x, still = inputs(7, widths[0]), Workspace(net, 7, training=False)
+    still.x.copy_(x.expand_as(still.x))
+    still.forward()
+    for replica in range(2):
+        for i, module in made[replica].items():
+            assert torch.allclose(net.norm.running["means"][i][replica, 0], module.running_mean, rtol=1e-12)
+            assert torch.allclose(net.norm.running["variances"][i][replica, 0], module.running_var, rtol=1e-12)
+            module.eval()
+        *hidden, output = with_modules(net, replica, made[replica], x)
+        for got in (still.output[replica], net.predict(x, chunk=3)[replica]):
+            assert torch.allclose(got, output, rtol=1e-11, atol=1e-12)
+        for i, (h, feature) in enumerate(zip(hidden, layers(net, replica, x)[1:], strict=True), start=1):
+            assert torch.allclose(still.h[i][replica], h, rtol=1e-11, atol=1e-12)
+            assert torch.allclose(feature, h, rtol=1e-11, atol=1e-12)
+    assert all(tensor.equal(state[name]) for name, tensor in net.state().items()), "evaluation changes nothing"
+
+
+def test_batch_normalisation_starts_as_that_of_torch():
+    net = network(batch_norm=True)
+    for tensor in net.state().values():
+        tensor.fill_(7.0)
+    net.initialise("normal(0.7)", [0, 1])
+    for i, module in modules(net, 1).items():
+        fresh = torch.nn.BatchNorm1d(net.widths[i], dtype=torch.float64)
+        assert all(tensor.equal(fresh.state_dict()[name]) for name, tensor in module.state_dict().items())
+
+
+def test_batch_normalisation_belongs_to_the_state():
+    plain, with_norm = network().state(), network(batch_norm=True).state()
+    assert plain.keys() < with_norm.keys()
+    assert {name.rstrip("0123456789") for name in with_norm.keys() - plain.keys()} == {"scales", "shifts", "means", "variances"}
+    assert sum(with_norm[name].numel() for name in with_norm.keys() - plain.keys()) == 4 * 2 * sum(ODD[1:-1])
 
 
 # --- dropout -------------------------------------------------------------------------------------------------------------

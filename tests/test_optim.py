@@ -30,6 +30,13 @@ EACH = {
 }
 
 
+DECAYED = {
+    name: (replace(ours, weight_decay=0.3), lambda p, make=make: make([{"params": [q for q in p if q.dim() == 2], "weight_decay": 0.3},
+                                                                       {"params": [q for q in p if q.dim() == 1]}]))
+    for name, (ours, make) in EACH.items()
+}  # fmt: skip
+
+
 class Run:
     """Some replicas of one network, trained on the same batches by an `Updater`."""
 
@@ -84,10 +91,14 @@ def with_torch_optim(make, parameters):
 
 
 @pytest.mark.parametrize("chunk", [1, 20, 100, 10**6], ids="chunk={}".format)  # a matrix holds 30 or 36 numbers
+@pytest.mark.parametrize("large", [20, 10**6], ids="large={}".format)  # from 20 numbers on RMSprop goes through the fused kernel
+@pytest.mark.parametrize("decayed", [False, True], ids=["", "weight decay"])
 @pytest.mark.parametrize("name", EACH)
-def test_optimizer_equals_that_of_torch(name, chunk, monkeypatch):
+def test_optimizer_equals_that_of_torch(name, decayed, large, chunk, monkeypatch):
+    """Weight decay is torch's, for the weights alone."""
     monkeypatch.setattr(optim, "CHUNK", chunk)
-    ours, theirs = EACH[name]
+    monkeypatch.setattr(optim, "LARGE", large)
+    ours, theirs = (DECAYED if decayed else EACH)[name]
     run = Run(ours)
     start = [{key: p.clone() for key, p in run.parameters(replica).items()} for replica in range(2)]
     run.train()
@@ -169,14 +180,27 @@ def test_state_carries_an_optimizer_over_to_another(name):
         assert tensor.equal(other.network.state()[key]), key
 
 
+@pytest.mark.parametrize("each", [EACH, DECAYED], ids=["", "weight decay"])
 @pytest.mark.parametrize("name", EACH)
-def test_each_replica_can_have_a_learning_rate_of_its_own(name):
-    optimizer, rates = EACH[name][0], (0.003, 0.02)
+def test_each_replica_can_have_a_learning_rate_of_its_own(name, each):
+    optimizer, rates = each[name][0], (0.003, 0.02)
     both = Run(optimizer, dfa(), seeds=(0, 1), lrs=rates).train()
     for replica, lr in enumerate(rates):
         alone = Run(replace(optimizer, lr=lr), dfa(), seeds=(replica,)).train().parameters(0)
         for key, p in both.parameters(replica).items():
             assert (p - alone[key]).abs().max() <= 1e-12, key
+
+
+def test_weight_decay_without_an_error_shrinks_the_weights_alone():
+    run = Run(Optimizer("sgd", lr=0.1, weight_decay=0.5), learning={1, 2, 3, 5})
+    before = {key: p.clone() for key, p in run.parameters(1).items()}
+    work, _, update = run.steps[5]
+    for tensor in (work.e, *work.delta.tensors):
+        tensor.zero_()
+    update()
+    for (kind, i), p in run.parameters(1).items():
+        factor = 0.95 if kind == "w" and i != 4 else 1.0
+        assert torch.allclose(p, factor * before[kind, i], rtol=1e-14), (kind, i)
 
 
 def test_learning_rates_must_be_as_many_as_replicas():

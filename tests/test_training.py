@@ -16,7 +16,7 @@ from dfa_lib import training
 from dfa_lib.config import Config, Optimizer
 from dfa_lib.data import Dataset, load
 from dfa_lib.errors import DfaLibError
-from dfa_lib.graph import bdfa, bp, brsf, dfa, fa, fp, frsf, shallow
+from dfa_lib.graph import bdfa, bp, brsf, dfa, fa, fp, frsf, shallow, switching
 from dfa_lib.network import Workspace
 from dfa_lib.training import Trainer, train
 
@@ -132,7 +132,9 @@ REPLICAS = [
     dict(rule=fa(redrawn=True), optimizer=Optimizer("rmsprop", lr=0.01, eps=1e-4)),
     dict(rule=bdfa(2), optimizer=Optimizer("adam", lr=0.01, eps=1e-4), dropout=0.3, dropout_input=0.2),
     dict(rule=fp(1, redrawn=True), dropout=0.4, adversarial=0.05, activation="relu"),
+    dict(rule=switching(0.5, by="layer"), batch_norm=True),
     dict(rule=brsf(), hidden=(8, 6, 6), loss="binary-cross-entropy", activation="erf"),
+    dict(rule=bdfa(2), batch_norm=True, optimizer=Optimizer("adam", lr=0.01, eps=1e-4), frozen=(2,), dropout=0.2),
     dict(rule=frsf(), loss="squared-error", reduction="sum", optimizer=Optimizer("sgd", lr=0.01), frozen=(2,)),
 ]
 
@@ -197,6 +199,8 @@ RESUMED = {
     "float64 rmsprop": dataclasses.replace(BASE, rule=fa(), optimizer=Optimizer("rmsprop", lr=0.01), evaluate_every=4),
     "momentum and fixed feedback": dataclasses.replace(BASE, optimizer=Optimizer("momentum", lr=0.05), evaluate_every=2),
     "redrawn signs": dataclasses.replace(BASE, rule=brsf(), dropout=0.5, steps=13, epochs=None, evaluate_every=1),
+    "running statistics": dataclasses.replace(BASE, batch_norm=True, optimizer=Optimizer("rmsprop", lr=0.01), evaluate_every=2),
+    "switching": dataclasses.replace(BASE, rule=switching(0.5, by="layer"), dropout=0.2, evaluate_every=3),
     "early stop": dataclasses.replace(BASE, rule=bp(), epochs=20, optimizer=Optimizer("sgd", lr=0.3), stop_train_error=5.0),
 }
 
@@ -383,6 +387,46 @@ def test_final_figures_are_those_of_the_last_weights_without_dropout():
     assert result.final["test_loss"] == result.evaluations[-1]["test_loss"]
 
 
+@pytest.mark.parametrize("rule", [bp(), dfa(), fa()], ids=str)
+def test_training_with_batch_normalisation_is_that_of_torch(rule):
+    """BP against modules, autograd and torch.optim, step by step; the others by what they share with it: evaluation is in
+    evaluation mode, and neither the final figures nor alignment move the running statistics."""
+    config = dataclasses.replace(BASE, rule=rule, batch_norm=True, optimizer=Optimizer("momentum", lr=0.05), epochs=2, alignment=6)
+    made = Trainer(config, [3], TOY)
+    model = torch.nn.Sequential(*(
+        module for i in range(1, 5)
+        for module in (torch.nn.Linear(made.network.widths[i - 1], made.network.widths[i], dtype=torch.float64),
+                       *((torch.nn.BatchNorm1d(8, dtype=torch.float64), torch.nn.Tanh()) if i < 4 else ()))
+    ))  # fmt: skip
+    for i, linear in enumerate(model[::3], start=1):
+        linear.load_state_dict({"weight": made.network.weights[i][0], "bias": made.network.biases[i][0, 0]})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    for k in range(10):
+        indices = made.order(k // 5)[:, 5 * (k % 5) : 5 * (k % 5) + 5]
+        made.step(indices)
+        if rule == bp():
+            optimizer.zero_grad()
+            functional.cross_entropy(model(TOY.train_x[indices[0]].double()), TOY.train_y[indices[0]]).backward()
+            optimizer.step()
+    state = {name: tensor.clone() for name, tensor in made.network.state().items()}
+    output = made.network.predict(made.test_x)[0]
+    if rule == bp():
+        assert torch.allclose(output, model.eval()(TOY.test_x.double()), rtol=1e-9, atol=1e-11)
+    made.saturation(), made.probe(), made.evaluate(made.train_x, made.train_y)
+    assert all(tensor.equal(state[name]) for name, tensor in made.network.state().items())
+    (result,) = run(config, (3,))
+    assert result.final["test_loss"] == pytest.approx(functional.cross_entropy(output, TOY.test_y).item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("batch, left", [(7, True), (21, True), (1, True), (5, False), (22, False), (100, False)])
+def test_batch_of_one_cannot_be_normalised(batch, left):
+    if left:
+        with pytest.raises(DfaLibError, match=rf"22 examples in batches of {batch} leave one of 1; change the batch size"):
+            trainer(batch_norm=True, batch=batch)
+    else:
+        trainer(batch_norm=True, batch=batch)
+
+
 def test_saturation_is_reported_by_layer():
     (large,) = run(dataclasses.replace(BASE, init="normal(50)", optimizer=Optimizer("sgd", lr=1e-6)))
     (small,) = run(dataclasses.replace(BASE, init="normal(0.01)", optimizer=Optimizer("sgd", lr=1e-6)))
@@ -547,6 +591,32 @@ def test_redrawn_feedback_changes_from_step_to_step_and_fixed_feedback_does_not(
         assert made.feedback.matrix(2).equal(before) is not changes
 
 
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("rule", [bp(), dfa()], ids=str)
+def test_bottleneck_of_a_run_moves_the_first_units_alone(rule, batch_norm):
+    changes = dict(rule=rule, batch_norm=batch_norm, bottleneck=(2, 3), optimizer=Optimizer("adam", lr=0.01))
+    made = trainer((0,), **changes, alignment=6)
+    kinds, before = made.network.parameters, {kind: stacks[2].clone() for kind, stacks in made.network.parameters.items()}
+    other = made.network.weights[1].clone()
+    assert made.probe()[0]["delta_angle"] == trainer((0,), **changes | {"bottleneck": None}, alignment=6).probe()[0]["delta_angle"]
+    steps(made, 5)
+    for kind, stacks in kinds.items():
+        stays = (stacks[2] == before[kind])[0] if kind == "weights" else (stacks[2] == before[kind])[0, 0]
+        assert stays[3:].all() and (batch_norm and kind == "biases" or not stays[:3].any()), kind
+    assert made.network.weights[1].ne(other).any(dim=-1).all()
+
+
+def test_switching_draws_at_every_step_from_a_stream_of_its_own():
+    made, direct = trainer((0, 1), rule=switching(0.5, by="layer"), dropout=0.5), trainer((0, 1), rule=dfa(), dropout=0.5)
+    assert all(made.feedback.matrix(i).equal(direct.feedback.matrix(i)) for i in (1, 2, 3))
+    first, seen = made.feedback.products[0], set()
+    for _ in range(6):
+        steps(made, 1), steps(direct, 1)
+        seen.add(tuple(made.feedback.taken[first].flatten().tolist()))
+    assert len(seen) > 3 and {number for drawn in seen for number in drawn} == {0.0, 1.0}
+    assert all(one.get_state().equal(other.get_state()) for one, other in zip(made.dropout, direct.dropout, strict=True))
+
+
 def moved(made, before):
     return {key for key, p in parameters(made).items() if not p.equal(before[key])}
 
@@ -613,6 +683,15 @@ def test_device_that_is_not_there_is_refused(device, monkeypatch):
 
 
 # --- learning ------------------------------------------------------------------------------------------------------------
+
+
+def test_sign_units_learn_under_bp_with_the_straight_through_estimator_alone():
+    moves = []
+    for activation in ("sign", "sign-ste"):
+        made = trainer(activation=activation, rule=bp())
+        before = parameters(made)
+        moves.append({i for kind, i in moved(steps(made, 3), before) if kind == "w"})
+    assert moves == [{4}, {1, 2, 3, 4}]
 
 
 @pytest.mark.parametrize("rule", [bp(), fa(), dfa()], ids=str)
