@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from ..errors import unknown
-from . import bdfa, nokland, slides
+from . import bdfa, breloff, nokland, slides
 from .base import PROFILES, Experiment, Profile, Run
 from .overview import BP_FA_DFA
 
 __all__ = ["EXPERIMENTS", "PROFILES", "Experiment", "Profile", "Run", "get"]
 
-EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (BP_FA_DFA, *nokland.EXPERIMENTS, *bdfa.EXPERIMENTS, *slides.EXPERIMENTS)}
+EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (BP_FA_DFA, *nokland.EXPERIMENTS, *bdfa.EXPERIMENTS, *breloff.EXPERIMENTS, *slides.EXPERIMENTS)}
 
 
 def get(name: str) -> Experiment:
