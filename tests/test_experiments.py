@@ -46,7 +46,9 @@ def steps(config: Config | StudentTeacher) -> int:
 def narrow(config: Config | StudentTeacher) -> Config | StudentTeacher:
     if isinstance(config, StudentTeacher):
         return config
-    return replace(config, hidden=tuple(min(width, 20) for width in config.hidden), after=config.after and narrow(config.after))
+    mask = config.bottleneck and (config.bottleneck[0], 1)
+    hidden = tuple(min(width, 20) for width in config.hidden)
+    return replace(config, hidden=hidden, bottleneck=mask, after=config.after and narrow(config.after))
 
 
 # --- every registered experiment ------------------------------------------------------------------------------------

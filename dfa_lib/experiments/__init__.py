@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from ..errors import unknown
-from . import bdfa, breloff, nokland, slides
+from . import bdfa, breloff, launay, nokland, slides
 from .base import PROFILES, Experiment, Profile, Run
 from .overview import BP_FA_DFA
 
 __all__ = ["EXPERIMENTS", "PROFILES", "Experiment", "Profile", "Run", "get"]
 
-EXPERIMENTS: dict[str, Experiment] = {experiment.name: experiment for experiment in (BP_FA_DFA, *nokland.EXPERIMENTS, *bdfa.EXPERIMENTS, *breloff.EXPERIMENTS, *slides.EXPERIMENTS)}
+EXPERIMENTS: dict[str, Experiment] = {
+    experiment.name: experiment
+    for experiment in (BP_FA_DFA, *(one for paper in (nokland, bdfa, breloff, launay, slides) for one in paper.EXPERIMENTS))
+}
 
 
 def get(name: str) -> Experiment:
