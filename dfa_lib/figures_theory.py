@@ -19,6 +19,8 @@ from .theory import Alignment, Order, gram_condition
 #: One colour for each student unit.
 UNIT_COLORS = (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE, style.ORANGE, style.SKY, style.WINE, style.BLACK)
 DOT = {"linestyle": "none", "marker": "o", "markersize": 3.2, "markeredgewidth": 0}
+#: The smallest error that the digits of Q, R and v in a record give.
+SMALLEST = 1e-5
 #: Below this part of its first value a loss counts as learned: what is left of the update has no direction to speak of.
 LEARNED = 1e-6
 ALPHA = r"$\alpha$ = steps / $N$"
@@ -73,7 +75,7 @@ def errors(runs: Mapping[str, Sequence[tuple[Order, Sequence[Order]]]]) -> Figur
             ax.plot(simulated.alpha, simulated.error, color=color, **DOT)
         ax.set(title=style.method(rule).label, xlabel=ALPHA, yscale="log")
         _logarithmic(ax, simulated)
-    axes[0, 0].set(ylabel="generalisation error")
+    axes[0, 0].set(ylabel="generalisation error", ylim=(SMALLEST, None))
     return figure
 
 

@@ -166,7 +166,7 @@ def student(variant, seed, errors, v, F, cosine=0.0):
 
 def test_student_has_the_signs_of_its_feedback_in_every_unit():
     assert slides.same_signs(student("FA", 0, [1, 0], [0.1, -2.0], [3.0, -0.2])) == 1
-    assert slides.same_signs(student("FA", 0, [1, 0], [0.1, 2.0], [3.0, -0.2])) == 0
+    assert slides.same_signs(student("FA", 0, [1, 0], [0.1, 2.0], [3.0, -0.2])) == 0.5
 
 
 def test_time_to_an_error_is_read_between_two_evaluations_and_is_the_end_where_it_is_not_reached():

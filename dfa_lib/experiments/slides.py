@@ -170,12 +170,12 @@ REACHED = 1e-3
 
 
 def same_signs(record: Record) -> float:
-    """1 where every second-layer weight ends with the sign of its feedback weight, else 0."""
-    return float((np.sign(record.evaluations[-1]["v"]) == np.sign(record.final["F"])).all())
+    """Share of the second-layer weights that end with the sign of their feedback weight."""
+    return float((np.sign(record.evaluations[-1]["v"]) == np.sign(record.final["F"])).mean())
 
 
 def log_time(record: Record) -> float:
-    """log10 of alpha at a generalisation error of 0.001, or at the run's end where that is not reached."""
+    """log10 of alpha at an error of 0.001 (of the end where it is not reached)"""
     rows = record.evaluations
     errors, alphas = (np.array([row[name] for row in rows]) for name in ("error", "alpha"))
     if not (errors < REACHED).any():
