@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.ticker import LogLocator
 
 from . import data, style
 from .config import Config
@@ -63,10 +64,12 @@ def look(variant: str) -> style.Style:
 
 
 def _how(variant: str, points: int) -> dict[str, object]:
-    found = look(variant)
+    """Markers stand at other places for each member of a family, so that curves that lie on one another can be told apart."""
+    found, every = look(variant), max(1, points // 6)
     number = found.marker.startswith("$")
+    shift = list(LOOKS.values()).index(found) % 6 if found in LOOKS.values() else 0
     return {"color": found.color, "marker": found.marker, "markersize": 3.5 + 2.2 * len(found.marker.strip("$")) if number else 5,
-            "markevery": max(1, points // 6), "markeredgewidth": 0.3 if number else 1.0,
+            "markevery": (shift * every // 6, every), "markeredgewidth": 0.3 if number else 1.0,
             "path_effects": [withStroke(linewidth=3, foreground="white")] if number else []}  # fmt: skip
 
 
@@ -128,8 +131,19 @@ def accuracies(results: Results, variant: str) -> list[float]:
 
 def _band(ax: Axes, x: np.ndarray, values: np.ndarray, line: str = "-", **how) -> None:
     """The mean over seeds, and a band from the lowest to the highest."""
-    ax.plot(x, np.nanmean(values, axis=0), line, **how)
+    _line(ax, x, np.nanmean(values, axis=0), line, **how)
     ax.fill_between(x, np.nanmin(values, axis=0), np.nanmax(values, axis=0), color=how["color"], alpha=0.18, linewidth=0)
+
+
+def _line(ax: Axes, x: np.ndarray, y: np.ndarray, line: str, **how) -> None:
+    """A curve; a number on it is drawn above all curves, with a white rim."""
+    if not how["marker"].startswith("$"):
+        ax.plot(x, y, line, **how)
+        return
+    label = how.pop("label", None)
+    ax.plot(x, y, line, color=how["color"])
+    ax.plot(x, y, linestyle="none", zorder=3, **how)
+    ax.plot([], [], line, label=label, **how)  # for the legend
 
 
 def _spread(values: Sequence[float], digits: int = 1) -> str:
@@ -620,12 +634,17 @@ def deltas(config: Config, examples: int = 200) -> np.ndarray:
 def delta_norms(panels: Mapping[str, Mapping[str, Config]]) -> Figure:
     """Norm of each layer's delta before the first step, one panel a title -> variants, on a logarithmic scale."""
     figure, axes = plt.subplots(1, len(panels), figsize=(style.TEXT_WIDTH, 3.2), sharey=True, squeeze=False)
-    for ax, (title, configs) in zip(axes[0], panels.items(), strict=True):
-        for variant, config in configs.items():
-            norms = deltas(config)
-            how = _how(variant, len(norms))
-            ax.plot(np.arange(1, len(norms) + 1), norms, label=look(variant).label, **how)
+    found = {title: {variant: deltas(config) for variant, config in configs.items()} for title, configs in panels.items()}
+    every = np.concatenate([norms for lines in found.values() for norms in lines.values()])
+    for ax, (title, lines) in zip(axes[0], found.items(), strict=True):
+        for variant, norms in lines.items():
+            _line(ax, np.arange(1, len(norms) + 1), norms, "-", label=look(variant).label, **_how(variant, len(norms)))
         ax.set(title=title, xlabel="hidden layer", yscale="log")
+        ax.xaxis.set_major_locator(plt.MaxNLocator(5, integer=True))
+    if every.max() < 100 * every.min():  # too few powers of ten for an axis
+        axes[0, 0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes[0, 0].yaxis.set_major_formatter("{x:g}")
+        axes[0, 0].yaxis.set_minor_locator(plt.NullLocator())
     axes[0, 0].set_ylabel(r"norm of $\delta_i$, untrained")
     handles, labels = _unique(axes[0])
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))

@@ -338,6 +338,12 @@ MAKES = {"blocks": "figure8", "figure 7": "figure7", "rates": "rates", "rates of
          "redrawn": "redrawn", "by layer": "figure8", "why": "figure7-why", "15 layers": "15-layers", "map": "map"}  # fmt: skip
 
 
+def drawn(ax):
+    """The curves of a panel by label: a number's curve stands two before the empty one that the legend shows."""
+    lines = list(ax.lines)
+    return {line.get_label(): line if len(line.get_xdata()) else lines[k - 2] for k, line in enumerate(lines) if line.get_label()[0] != "_"}
+
+
 def words(figure):
     return " ".join(text.get_text() for ax in figure.axes for text in ax.texts)
 
@@ -370,14 +376,14 @@ def test_largest_budget_with_records_is_shown_and_half_a_sweep_too():
     assert figures_bdfa.find(evidence(smoke, begun), bdfa.FIGURE8).profile == "smoke"  # whole
     found = figures_bdfa.find(evidence(begun), bdfa.FIGURE8)
     assert figures_bdfa.present(found, list(bdfa.BLOCKS)) == ["BP", "block 50"]
-    labels = [line.get_label() for line in figures_bdfa.accuracy(evidence(begun), FIGURE89).axes[0].lines]
+    labels = drawn(figures_bdfa.accuracy(evidence(begun), FIGURE89).axes[0])
     assert "BP" in labels and "block 50" in labels and "DFA" not in labels
     assert figures_bdfa.find(evidence(laptop, profile="smoke"), bdfa.FIGURE8) is None
 
 
 def test_accuracy_curves_bands_and_the_papers_numbers(paper):
     left, right = figures_bdfa.accuracy(paper, FIGURE89).axes
-    curve = next(line for line in left.lines if line.get_label() == "block 25")
+    curve = drawn(left)["block 25"]
     assert curve.get_xdata()[-1] == 20_000 and curve.get_ydata()[-1] == pytest.approx(93.2)
     low, high = left.collections[3].get_datalim(left.transData).intervaly
     assert high == pytest.approx(93.3) and low < 20
@@ -427,19 +433,21 @@ def test_layers_without_a_direction_have_no_point(paper):
     layers, angles = figures_bdfa.last_angles(found, "block 25")
     assert list(layers) == thin(range(1, 101)) and angles.shape == (SEEDS, 12) and np.isnan(angles[:, 0]).all()
     top = figures_bdfa.by_layer(paper, bdfa.FIGURE8).axes[0]
-    drawn = {line.get_label(): line.get_xdata() for line in top.lines}
-    assert drawn["DFA"][0] == 1 and drawn["block 25"][0] == 10 and "BP" not in drawn
+    found = {name: line.get_xdata() for name, line in drawn(top).items()}
+    assert found["DFA"][0] == 1 and found["block 25"][0] == 10 and "BP" not in found
 
 
 def test_redrawn_shows_three_curves_a_panel_and_angles_of_two(paper):
     axes = figures_bdfa.redrawn(paper).axes
-    assert [len(ax.lines) for ax in axes[:2]] == [3, 3]
-    assert [sum(len(line.get_xdata()) > 2 for line in ax.lines) for ax in axes[2:]] == [2, 2]
+    assert list(drawn(axes[0])) == ["DFA, fixed", "DFA, redrawn at every step", "output layer only"]
+    assert list(drawn(axes[1])) == ["block 25, fixed", "block 25, redrawn at every step", "output layer only"]
+    assert all(len(ax.collections) == 2 for ax in axes[2:])  # a band a curve
 
 
 def test_why_has_a_panel_an_alternative(paper):
     axes = figures_bdfa.why(paper).axes
-    assert [len(ax.lines) for ax in axes] == [6, 6, 5, 6, 6, 0]
+    assert [len(drawn(ax)) for ax in axes] == [6, 6, 5, 6, 6, 0]
+    assert "k = 0 (DFA)" in drawn(axes[1]) and "k = 0 (DFA)" not in drawn(axes[2])
 
 
 def test_samples_come_from_the_data_set_or_say_how_to_have_it(tmp_path):
@@ -526,4 +534,4 @@ def test_delta_norms_are_drawn_on_a_logarithmic_scale():
     config = replace(bdfa.NOTEBOOK, hidden=(20,) * 6)
     figure = figures_bdfa.delta_norms({"a": {"DFA": config, "block 25": replace(config, rule=bdfa.bdfa(2))}})
     (ax,) = figure.axes
-    assert ax.get_yscale() == "log" and [line.get_label() for line in ax.lines] == ["DFA", "block 25"]
+    assert ax.get_yscale() == "log" and list(drawn(ax)) == ["DFA", "block 25"]
