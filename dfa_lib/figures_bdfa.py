@@ -577,7 +577,7 @@ def block_map(evidence: Evidence) -> Figure:
     for line, (optimizer, init) in zip(axes, lines, strict=True):
         for ax, gain in zip(line, bdfa.GAINS, strict=True):
             _map_cell(ax, results, [bdfa.map_variant(gain, init, optimizer, block) for block in blocks])
-        rate = bdfa.MAP_OPTIMIZERS[optimizer].lr
+        rate = bdfa.MAP_OPTIMIZERS[optimizer][0].lr
         name = init.replace("truncated normal", "trunc. normal")
         gain = bdfa.hop_gain(bdfa.MAP_INITS[init], width)
         line[0].set_ylabel(f"{optimizer} {rate:g}\n{name}\nweights' gain {gain:.2f}", fontsize=8, rotation=0, ha="right", va="center")

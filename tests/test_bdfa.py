@@ -57,7 +57,7 @@ def configs(experiment, profile):
     return {name: (config, config.as_dict()) for name, config in EXPERIMENTS[experiment].configs(profile).items()}
 
 
-def made(experiment, variant, seed, profile="laptop", accuracy=None, half=None, constant=None):
+def made(experiment, variant, seed, profile="laptop", accuracy=None, half=None):
     """A made-up run that learns along a logistic curve and ends at an accuracy, another one by 0.1 for each seed."""
     config, plain = configs(experiment, profile)[variant]
     end = (final_accuracy(experiment, variant) if accuracy is None else accuracy) + 0.1 * (seed - 1)
@@ -74,7 +74,7 @@ def made(experiment, variant, seed, profile="laptop", accuracy=None, half=None, 
             row["alignment"] = {"layers": layers if variant != "output layer only" else [], "delta_angle": angles}
         rows.append(row)
     final = {"test_error_pct": rows[-1]["test_error_pct"], "train_error_pct": 1.0, "test_loss": 1.0, "train_loss": 1.0,
-             "saturation": [0.3 * i / depth for i in range(depth)], "constant_output": end < 12 if constant is None else constant}  # fmt: skip
+             "saturation": [0.3 * i / depth for i in range(depth)], "constant_output": end < 12}  # fmt: skip
     hash_ = f"{seed}-{variant}"
     return Record(experiment, variant, profile, seed, hash_, plain, "finished", config.steps, rows, final, 1.0,
                   20.0 + 5 * (variant != "DFA"), 1, "CPU", 1, {"torch": "2.9"}, {}, {})  # fmt: skip
@@ -132,7 +132,8 @@ def test_the_papers_networks_and_the_notebooks_choices():
 
 
 def test_searches_see_no_test_data_and_give_each_the_same_trials():
-    for experiment, names, rates in ((bdfa.RATE_SEARCH, bdfa.TUNED, bdfa.RATES), (bdfa.FP_SEARCH, ("k = 0", "k = 2", "k = 5"), bdfa.FP_RATES)):
+    depths = ("k = 0", "k = 2", "k = 5")
+    for experiment, names, rates in ((bdfa.RATE_SEARCH, bdfa.TUNED, bdfa.RATES), (bdfa.FP_SEARCH, depths, bdfa.FP_RATES)):
         assert all(config.validation == 10_000 for config in experiment.configs("laptop").values())
         assert all(config.validation == 1000 for config in experiment.configs("smoke").values())
         trials = [variant.split(", ")[0] for variant in experiment.variants]
