@@ -97,12 +97,20 @@ def final_table(results: Results, groups: Mapping[str, Sequence[str]], paper: Ma
     return pd.DataFrame(rows).set_index("").rename_axis(None)
 
 
-def claims(chosen: Iterable[Claim], evidence: Evidence) -> pd.DataFrame:
+class Sentences(pd.DataFrame):
+    """A table of text: on a page its cells are whole, and set from the left (class `sentences`)."""
+
+    def _repr_html_(self) -> str:
+        with pd.option_context("display.max_colwidth", None):
+            return self.to_html(classes="sentences")
+
+
+def claims(chosen: Iterable[Claim], evidence: Evidence) -> Sentences:
     """One row a claim: what it says, the verdict, what that rests on (with the effect and its 95 % interval), and the budget."""
     rows = {}
     for found in (verdict(claim, evidence) for claim in chosen):
         rows[found.claim.id] = {"says": found.claim.text, "verdict": found.outcome, "rests on": found.basis, "budget": found.budget}
-    return pd.DataFrame(rows).T
+    return Sentences(pd.DataFrame(rows).T)
 
 
 def _finish(figure: Figure, axes: Iterable[Axes], results: Results) -> Figure:

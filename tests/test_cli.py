@@ -316,7 +316,7 @@ def test_installed_command_gives_one_line_too():
         pytest.skip("the package is not installed beside this python")
     done = subprocess.run([command, "show", "bp-fa"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("dfa-lib: unknown experiment 'bp-fa'; did you mean 'bp-fa-dfa'? (known: bp-fa-dfa, ")
+    assert done.stderr.startswith("dfa-lib: unknown experiment 'bp-fa'; did you mean 'bp-fa-dfa'? (known: ")
     assert done.stderr.count("\n") == 1
 
 
