@@ -77,7 +77,7 @@ def table1(evidence: Evidence) -> pd.DataFrame:
         if cell in nokland.GAP_CLAIMS:
             gap = verdict(nokland.GAP_CLAIMS[cell], evidence)
             row |= {"minus BP [95 %]": f"{gap.effect:+.2f}" if gap.effect else "", "N1": gap.outcome}
-        rows[cell] = row
+        rows[cell] = {column: text.replace(" ± ", "\u00a0±\u00a0") for column, text in row.items()}  # one number, one line
     return pd.DataFrame(rows).T.fillna("")
 
 

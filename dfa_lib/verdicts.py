@@ -255,7 +255,8 @@ def _compose(test: Parts, parts: list[Verdict]) -> Verdict:
     else:
         outcome = outcomes.pop() if len(outcomes) == 1 else PARTLY
     budgets = list(dict.fromkeys(part.budget for part in parts if part.budget))
-    basis = "; ".join(f"({k}) {said}" for k, said in enumerate(_together(parts), 1))
+    said = list(_together(parts))
+    basis = "; ".join(f"({k}) {one}" for k, one in enumerate(said, 1)) if len(said) > 1 else said[0]
     return Verdict(outcome, basis, None, min(part.n for part in parts), "; ".join(budgets), tuple(parts))
 
 
