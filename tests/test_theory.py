@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from scipy.integrate import quad
 
-from dfa_lib import figures_theory
+from dfa_lib import figures_theory, sweep
 from dfa_lib.errors import DfaLibError
+from dfa_lib.experiments import Experiment, Profile
 from dfa_lib.theory import (
     FEEDBACKS, UNITS, DeepLinear, Order, StudentTeacher, alignment_matrix, alphas, deep_linear, derivative, first_phase,
     gram_condition, integrals, integrate, monte_carlo_error, pieces, simulate, simulate_all, start, stream,
@@ -434,3 +435,16 @@ def test_every_figure_draws_what_it_is_given():
         figure.canvas.draw()
         assert all(ax.has_data() for ax in figure.axes)
         plt.close(figure)
+
+
+def test_recorded_runs_are_drawn_with_the_line_that_says_where_they_are_from(tmp_path):
+    config = StudentTeacher(N=30, steps=60, evaluations=5)
+    pair = Experiment("pair", "t", "s", {"BP": config, "FA": dataclasses.replace(config, rule="fa")}, {"smoke": Profile(2)})
+    sweep.run(pair.runs("smoke"), directory=tmp_path)
+    results = sweep.load(pair, "smoke", tmp_path)
+    found, alone = figures_theory.recorded(results, "FA"), simulate(pair.variants["FA"], range(2))
+    assert found.config.rule == "fa" and found.error.shape == (2, 5)
+    assert np.allclose(found.Q, alone.Q, rtol=1e-4, atol=1e-6) and np.allclose(found.F, alone.F, rtol=1e-4)
+    figure = figures_theory.noted(figures_theory.overlaps(found[0], [found[0]]), results, ["FA"])
+    assert figure.get_supxlabel() == dataclasses.replace(results, records=tuple(results.of("FA"))).provenance()
+    plt.close(figure)
