@@ -368,7 +368,8 @@ def deaf(pid: int) -> bool:
 def test_ctrl_c_at_the_keyboard_stops_the_workers_and_the_next_call_finishes(call, folder):
     """A terminal sends SIGINT to the whole group: this process, its workers, its helpers. Sixteen runs are enough that the
     signal cannot come after the last of them."""
-    script = "from test_cli import TINY, cli, experiments; experiments.EXPERIMENTS['tiny'] = TINY; cli.main()"
+    hears = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # a job in the background is started deaf
+    script = f"{hears}; from test_cli import TINY, cli, experiments; experiments.EXPERIMENTS['tiny'] = TINY; cli.main()"
     command = [sys.executable, "-c", script, "run", "tiny", "--profile", "laptop", "--jobs", "2", "--seeds", "8"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
