@@ -40,7 +40,7 @@ from .experiments import Run
 from .graph import Rule, bdfa, bp, dfa, fa, fp
 from .network import Workspace
 from .optim import CHUNK
-from .records import machine, results_dir
+from .records import machine, results_dir, write_whole
 from .training import Trainer, train
 from .verdicts import Interval
 
@@ -663,16 +663,7 @@ def write(report: Report, path: str | Path) -> Path:
     text = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in head.items())
     text = "{\n" + text + ',\n"rows": [\n' + ",\n".join(json.dumps(row) for row in rows) + "\n]\n}\n"
     check(path)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".partial")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
-    return path
+    return write_whole(path, text)
 
 
 def check(path: str | Path) -> None:

@@ -84,17 +84,21 @@ def write(record: Record, directory: str | Path | None = None) -> Path:
     values["evaluations"] = _thin(values["evaluations"])
     values = _finite(values) | {"config": values["config"]}  # not a digit of the configuration is lost: it is compared
     text = json.dumps(values, indent=None, separators=(",", ":"), allow_nan=False, sort_keys=True)
-    handle, partial = tempfile.mkstemp(dir=folder, prefix=f".{record.hash}-", suffix=".partial")
+    return write_whole(folder / f"{record.hash}.json", text + "\n")
+
+
+def write_whole(path: Path, text: str) -> Path:
+    """Write a file whole or not at all: what is not finished has another name, and does not stay."""
+    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".partial")
     try:
         with os.fdopen(handle, "w") as file:
-            file.write(text + "\n")
+            file.write(text)
         os.chmod(partial, 0o644)
-        target = folder / f"{record.hash}.json"
-        os.replace(partial, target)
+        os.replace(partial, path)
     except BaseException:
         Path(partial).unlink(missing_ok=True)
         raise
-    return target
+    return path
 
 
 def read(path: str | Path) -> Record:
