@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from . import style
+from .experiments.base import Experiment
 from .sweep import Results
 from .verdicts import Claim, Evidence, difference, verdict
 
@@ -95,6 +96,29 @@ def final_table(results: Results, groups: Mapping[str, Sequence[str]], paper: Ma
                          "here, test %": f"{test.mean():.2f}" + (f" ± {test.std():.2f}" if len(test) > 1 else ""), "training %": f"{train.mean():.3f}",
                          "n": len(test), "minus BP [95 %]": gap})  # fmt: skip
     return pd.DataFrame(rows).set_index("").rename_axis(None)
+
+
+def command(experiment: Experiment) -> str:
+    """What makes an experiment's records."""
+    return f"dfa-lib run {experiment.name} --profile laptop"
+
+
+def not_run(experiment: Experiment) -> Figure:
+    """In the place of a figure whose records are not there: the command that makes them."""
+    return sentence(f"not run here; to make it:  {command(experiment)}")
+
+
+def sentence(words: str) -> Figure:
+    """Words in the place of a figure."""
+    figure, ax = plt.subplots(figsize=(style.TEXT_WIDTH, 0.8))
+    say(ax, words)
+    return figure
+
+
+def say(ax: Axes, words: str) -> None:
+    """Words in the place of what a panel would show."""
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, words, ha="center", va="center", color=style.GREY, transform=ax.transAxes)
 
 
 class Sentences(pd.DataFrame):

@@ -21,11 +21,10 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator
 
-from . import data, style
+from . import data, figures, style
 from .config import Config
 from .experiments import PROFILES, bdfa
 from .experiments.base import Experiment
-from .figures import _unique
 from .sweep import Results
 from .verdicts import NOT_RUN, Evidence, Interval, difference, verdict
 
@@ -95,27 +94,6 @@ def present(results: Results, variants: Sequence[str]) -> list[str]:
     return [variant for variant in variants if variant in have]
 
 
-def command(experiment: Experiment) -> str:
-    """What makes an experiment's records."""
-    return f"dfa-lib run {experiment.name} --profile laptop"
-
-
-def not_run(experiment: Experiment) -> Figure:
-    """In the place of a figure whose records are not there: the command that makes them."""
-    return _sentence(f"not run here; to make it:  {command(experiment)}")
-
-
-def _sentence(words: str) -> Figure:
-    figure, ax = plt.subplots(figsize=(style.TEXT_WIDTH, 0.8))
-    _say(ax, words)
-    return figure
-
-
-def _say(ax: Axes, words: str) -> None:
-    ax.set_axis_off()
-    ax.text(0.5, 0.5, words, ha="center", va="center", color=style.GREY, transform=ax.transAxes)
-
-
 def curves(results: Results, variant: str, metric: str = TEST) -> tuple[np.ndarray, np.ndarray]:
     """Steps, and one row of `metric` a seed. A seed that ended early keeps its last value."""
     rows = [[row for row in record.evaluations if row.get(metric) is not None] for record in results.of(variant)]
@@ -153,7 +131,7 @@ def _spread(values: Sequence[float], digits: int = 1) -> str:
 
 def _finish(figure: Figure, axes: Sequence[Axes], shown: Sequence[Results], columns: int | None = None) -> Figure:
     """One legend above the panels, and below them where the numbers come from, each budget once."""
-    handles, labels = _unique(axes)
+    handles, labels = figures._unique(axes)
     if handles:
         figure.legend(handles, labels, loc="outside upper center", ncols=columns or len(labels), columnspacing=1.4)
     lines = dict.fromkeys(results.provenance() for results in shown)
@@ -175,12 +153,12 @@ def accuracy(evidence: Evidence, panels: Mapping[str, Panel]) -> Figure:
     found = {title: find(evidence, *panel) for title, panel in panels.items()}
     shown = [results for results in found.values() if results]
     if not shown:
-        return not_run(next(iter(panels.values()))[0])
+        return figures.not_run(next(iter(panels.values()))[0])
     figure, axes = plt.subplots(1, len(panels), figsize=(style.TEXT_WIDTH, 3.4), sharey=True, squeeze=False)
     for ax, (title, (experiment, variants)) in zip(axes[0], panels.items(), strict=True):
         ax.set_title(title)
         if not found[title]:
-            _say(ax, f"not run here; to make it:\n{command(experiment)}")
+            figures.say(ax, f"not run here; to make it:\n{figures.command(experiment)}")
             continue
         _accuracy_panel(ax, found[title], present(found[title], variants))
         _paper_marks(ax, bdfa.ACCURACY.get(experiment.name, {}), present(found[title], variants))
@@ -303,7 +281,7 @@ def _rates(
 ) -> Figure:
     results = find(evidence, experiment)
     if not results:
-        return not_run(experiment)
+        return figures.not_run(experiment)
     figure, axes = plt.subplots(1, len(panels), figsize=(style.TEXT_WIDTH, 3.3), sharey=True, squeeze=False)
     for ax, (title, lines) in zip(axes[0], panels.items(), strict=True):
         for name, variants in lines.items():
@@ -373,7 +351,7 @@ def init_map(evidence: Evidence) -> Figure:
     experiment = bdfa.BP_DEPTH
     results = find(evidence, experiment)
     if not results:
-        return not_run(experiment)
+        return figures.not_run(experiment)
     figure, axes = plt.subplots(2, 1, figsize=(style.TEXT_WIDTH, 3.9), sharex=True)
     width = bdfa.DEEP[0]
     for ax, rule in zip(axes, ("BP", "DFA"), strict=True):
@@ -409,7 +387,7 @@ def redrawn(evidence: Evidence) -> Figure:
     experiment, control = bdfa.REDRAWN, "output layer only"
     results = find(evidence, experiment)
     if not results:
-        return not_run(experiment)
+        return figures.not_run(experiment)
     figure, axes = plt.subplots(2, 2, figsize=(style.TEXT_WIDTH, 5.2), sharey="row", sharex="row", height_ratios=(1.2, 1))
     for column, rule in zip(axes.T, ("DFA", "block 25"), strict=True):
         for variant, line, label in ((rule, "-", "fixed"), (f"{rule}, redrawn", "--", "redrawn at every step"), (control, ":", control)):
@@ -456,13 +434,13 @@ def by_layer(evidence: Evidence, *experiments: Experiment) -> Figure:
     found = {experiment.name: find(evidence, experiment) for experiment in experiments}
     shown = [results for results in found.values() if results]
     if not shown:
-        return not_run(experiments[0])
+        return figures.not_run(experiments[0])
     figure, axes = plt.subplots(2, len(experiments), figsize=(style.TEXT_WIDTH, 5.0), sharex=True, sharey="row", squeeze=False)
     for column, experiment in zip(axes.T, experiments, strict=True):
         results = found[experiment.name]
         column[0].set_title(f"layers of {next(iter(experiment.variants.values())).hidden[0]} units")
         if not results:
-            _say(column[0], f"not run here; to make it:\n{command(experiment)}")
+            figures.say(column[0], f"not run here; to make it:\n{figures.command(experiment)}")
             column[1].set_axis_off()
             continue
         for variant in present(results, list(experiment.variants)):
@@ -490,7 +468,7 @@ def why(evidence: Evidence) -> Figure:
     experiment = bdfa.FIGURE7_WHY
     results = find(evidence, experiment)
     if not results:
-        return not_run(experiment)
+        return figures.not_run(experiment)
     figure, axes = plt.subplots(2, 3, figsize=(style.TEXT_WIDTH, 4.6), sharex=True, sharey=True)
     for ax, (title, configs) in zip(axes.flat, bdfa.WHY.items(), strict=False):
         _accuracy_panel(ax, results, present(results, [f"{title}, {k}" for k in configs]))
@@ -504,7 +482,7 @@ def why(evidence: Evidence) -> Figure:
         ax.set_xlabel("step")
     for ax in axes[:, 0]:
         ax.set_ylabel("test accuracy (%)")
-    handles, labels = _unique(axes.flat)
+    handles, labels = figures._unique(axes.flat)
     axes.flat[-1].legend(handles, labels, loc="center")
     return _finish(figure, [], [results])
 
@@ -535,7 +513,7 @@ def samples(root: str | Path | None = None, name: str = "notmnist-10k", each: in
     """Images of a data set, a column a class; a line in their place where the data set is not on this machine."""
     status = next(row for row in data.status(root) if row.name == name)
     if not status.present:
-        return _sentence(textwrap.fill(f"{data.DATASETS[name].title}: not on this machine; to have it, {status.how}", 75))
+        return figures.sentence(textwrap.fill(f"{data.DATASETS[name].title}: not on this machine; to have it, {status.how}", 75))
     dataset = data.load(name, root)
     figure, axes = plt.subplots(1, dataset.classes, figsize=(style.TEXT_WIDTH, 0.62 * each + 0.3))
     for label, ax in enumerate(axes):
@@ -570,7 +548,7 @@ def block_map(evidence: Evidence) -> Figure:
     experiment = bdfa.MAP
     results = find(evidence, experiment)
     if not results:
-        return not_run(experiment)
+        return figures.not_run(experiment)
     lines = list(product(bdfa.MAP_OPTIMIZERS, bdfa.MAP_INITS))
     figure, axes = plt.subplots(len(lines), len(bdfa.GAINS), figsize=(style.TEXT_WIDTH, 1.18 * len(lines) + 0.9), sharex=True, sharey=True)
     width, blocks = bdfa.DEEP[0], list(bdfa.MAP_BLOCKS)
@@ -647,6 +625,6 @@ def delta_norms(panels: Mapping[str, Mapping[str, Config]]) -> Figure:
         axes[0, 0].yaxis.set_major_formatter("{x:g}")
         axes[0, 0].yaxis.set_minor_locator(plt.NullLocator())
     axes[0, 0].set_ylabel(r"norm of $\delta_i$, untrained")
-    handles, labels = _unique(axes[0])
+    handles, labels = figures._unique(axes[0])
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
     return figure

@@ -27,15 +27,6 @@ def _find(evidence: Evidence, experiment: Experiment, variants: Collection[str] 
     return evidence.find(experiment.name, variants or list(experiment.variants))
 
 
-def not_run(experiment: Experiment) -> Figure:
-    """In the place of a figure whose records are not there: the command that makes them."""
-    figure, ax = plt.subplots(figsize=(style.TEXT_WIDTH, 0.8))
-    ax.set_axis_off()
-    ax.text(0.5, 0.5, f"not run here; to make it:  dfa-lib run {experiment.name} --profile laptop", ha="center", va="center",
-            color=style.GREY, transform=ax.transAxes)  # fmt: skip
-    return figure
-
-
 def _mean(values: Sequence[float | None], digits: int = 2) -> str:
     numbers = pd.Series(values, dtype=float)
     return f"{numbers.mean():.{digits}f}" + (f" ± {numbers.std():.{digits}f}" if len(numbers) > 1 else "")
@@ -114,7 +105,7 @@ def _bars(effect: Interval) -> list[list[float]]:
 def error_curves(evidence: Evidence, experiment: Experiment, variants: Sequence[str], title: str) -> Figure:
     """`figures.error_curves` in one panel."""
     results = _find(evidence, experiment, variants)
-    return figures.error_curves(results, {title: variants}) if results else not_run(experiment)
+    return figures.error_curves(results, {title: variants}) if results else figures.not_run(experiment)
 
 
 def variants_table(evidence: Evidence) -> pd.DataFrame:
@@ -142,7 +133,7 @@ def rates(evidence: Evidence) -> Figure:
     """Held-out error against learning rate, one panel a network. Dashed: the common rate."""
     results = _find(evidence, nokland.RATE_SEARCH)
     if not results:
-        return not_run(nokland.RATE_SEARCH)
+        return figures.not_run(nokland.RATE_SEARCH)
     figure, axes = plt.subplots(1, len(nokland.SEARCHED), figsize=(style.TEXT_WIDTH, 3.0), sharey=True)
     for ax, row in zip(axes, nokland.SEARCHED, strict=True):
         for method in METHODS:
@@ -187,7 +178,7 @@ def deep_map(evidence: Evidence) -> Figure:
     experiment = nokland.DEEP_SEARCH
     results = _find(evidence, experiment) or (evidence.profile == "smoke" and _find(evidence, experiment, experiment.profiles["smoke"].only))
     if not results:
-        return not_run(experiment)
+        return figures.not_run(experiment)
     columns = list(nokland.DEEP_OPTIMIZERS)
     found: dict[str, dict[str, dict[str, float]]] = {method: {} for method in METHODS}
     for name in {record.variant for record in results.records}:
@@ -237,7 +228,7 @@ def unfreezing(evidence: Evidence) -> Figure:
     before = results is not None
     results = results or _find(evidence, experiment, rules)
     if not results:
-        return not_run(experiment)
+        return figures.not_run(experiment)
     figure, axes = plt.subplots(1, 2, figsize=(style.TEXT_WIDTH, 3.4), sharey=True, width_ratios=(2, 1))
     begun = 0.0
     if before:
@@ -268,7 +259,7 @@ def readers(evidence: Evidence) -> Figure:
     """Errors of the two readers at the input and at each hidden layer."""
     results = _find(evidence, nokland.FEATURES)
     if not results:
-        return not_run(nokland.FEATURES)
+        return figures.not_run(nokland.FEATURES)
     figure, axes = plt.subplots(1, 2, figsize=(style.TEXT_WIDTH, 3.2))
     for ax, (metric, reader) in zip(axes, nokland.READERS.items(), strict=True):
         for variant, rule in _FEATURE_LOOKS.items():
@@ -285,7 +276,7 @@ def tsne(evidence: Evidence) -> Figure:
     """t-SNE of test images: the input, and each hidden layer under BP (above) and DFA (below). A colour a class."""
     results = _find(evidence, nokland.TSNE)
     if not results:
-        return not_run(nokland.TSNE)
+        return figures.not_run(nokland.TSNE)
     figure, axes = plt.subplots(2, 4, figsize=(style.TEXT_WIDTH, 3.9))
     for line, variant in zip(axes, ("BP", "DFA"), strict=True):
         plane = results.of(variant)[0].final["tsne"]
@@ -314,7 +305,7 @@ def theorem(evidence: Evidence, network: str = "4x100 DFA", suffix: str = "") ->
     variants = {start: name for start, name in variants.items() if _find(evidence, nokland.THEOREM, [name])}
     results = variants and _find(evidence, nokland.THEOREM, list(variants.values()))
     if not results:
-        return not_run(nokland.THEOREM)
+        return figures.not_run(nokland.THEOREM)
     size = (style.TEXT_WIDTH, 6.4)
     figure, axes = plt.subplots(len(QUANTITIES), len(variants), figsize=size, sharex="col", sharey="row", squeeze=False)
     for ax, label in zip(axes[:, 0], QUANTITIES.values(), strict=True):
@@ -354,7 +345,7 @@ def above(evidence: Evidence) -> Figure:
     """Test loss by epoch: the first layer alone learns below random weights (left), and all layers learn (right)."""
     results = _find(evidence, nokland.ABOVE)
     if not results:
-        return not_run(nokland.ABOVE)
+        return figures.not_run(nokland.ABOVE)
     figure, axes = plt.subplots(1, 2, figsize=(style.TEXT_WIDTH, 3.0), sharey=True)
     for ax, which in zip(axes, ("above frozen", "all learn"), strict=True):
         for method in METHODS:
