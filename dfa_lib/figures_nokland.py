@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,6 +20,9 @@ from .experiments import nokland
 from .experiments.base import Experiment
 from .sweep import Results
 from .verdicts import NOT_RUN, Claim, Evidence, Interval, difference, verdict
+
+if TYPE_CHECKING:
+    from .records import Record
 
 METHODS = ("BP", "FA", "DFA")
 
@@ -109,7 +113,7 @@ def error_curves(evidence: Evidence, experiment: Experiment, variants: Sequence[
 
 
 def variants_table(evidence: Evidence) -> pd.DataFrame:
-    """The code, other readings and controls, each with its difference from the table's own cell."""
+    """The code, other readings and controls, each with its difference from the table's own cell at the same epoch."""
     rows = {}
     for name in nokland.VARIANTS.variants:
         base = f"2x800 {'adversarial ' if 'adversarial' in name else ''}{name.split(',')[0]}"
@@ -117,13 +121,19 @@ def variants_table(evidence: Evidence) -> pd.DataFrame:
         own = _find(evidence, nokland.VARIANTS, [name])
         other = own and Evidence(own.profile, evidence.directory, _read=evidence._read).find(nokland.TABLE.name, [base])
         if own:
+            epochs = own.of(name)[0].evaluations[-1]["epoch"]
             ends = own.final(name, "test_error_pct")
-            rows[name] |= {"here, test %": _mean(ends), "training %": _mean(own.final(name, "train_error_pct")), "n": len(ends)}
+            rows[name] |= {"epochs": f"{epochs:g}", "n": len(ends), "here, test %": _mean(ends)}
         if other:
-            bases = other.final(base, "test_error_pct")
+            bases = [_at(record, epochs) for record in other.of(base)]
             enough = min(len(ends), len(bases)) > 1
             rows[name] |= {"the cell's": _mean(bases), "difference [95 %]": f"{difference(ends, bases):+.2f}" if enough else ""}
     return pd.DataFrame(rows).T.fillna("")
+
+
+def _at(record: Record, epochs: float) -> float:
+    """Test error (%) at the evaluation nearest to an epoch."""
+    return min(record.evaluations, key=lambda row: abs(row["epoch"] - epochs))["test_error_pct"]
 
 
 # --- learning rates ------------------------------------------------------------------------------------------------------
@@ -205,8 +215,8 @@ def deep_map(evidence: Evidence) -> Figure:
 def deep_table(evidence: Evidence) -> pd.DataFrame:
     """The row of 100 layers of 240, and what was run beside it: errors and outcome."""
     rows = {}
-    for name in nokland.DEEP_ROW.variants:
-        results = _find(evidence, nokland.DEEP_ROW, [name])
+    for experiment, name in ((e, name) for e in (nokland.DEEP_ROW, nokland.DEEP_PROPER) for name in e.variants):
+        results = _find(evidence, experiment, [name])
         rows[name] = {"here, test %": NOT_RUN}
         if results:
             outcomes = Counter("constant output" if r.final["constant_output"] else r.status for r in results.of(name))

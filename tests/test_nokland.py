@@ -191,10 +191,27 @@ def test_each_method_has_as_many_trials_of_its_own_in_the_map_of_the_deep_net():
     names = [name.split(", ") for name in nokland.DEEP_SEARCH.variants]
     plain = [method for method, *start, _ in names if "wide B" not in start]
     assert {method: plain.count(method) for method in METHODS} == dict.fromkeys(METHODS, 15)
-    assert "xavier-uniform" in nokland.DEEP_ROW.variants["100x240 BP, Xavier"].init
     for name, config in nokland.DEEP_SEARCH.variants.items():
         assert (config.hidden, config.validation, config.rule.name) == ((240,) * 100, 10_000, name.split(",")[0].lower())
         assert (config.feedback == "xavier-uniform") == ("wide B" in name) and name.split(", ")[1] == config.init
+
+
+def test_rates_of_the_deep_nets_are_the_best_of_the_recorded_map():
+    proper = nokland.DEEP_PROPER.variants
+    for name, config in proper.items():
+        method = name.split()[1].rstrip(",")
+        tried = nokland.DEEP_SEARCH.variants[f"{nokland.DEEP_STARTS[method]}, RMSprop {nokland.DEEP_RATES[method]:.0e}".replace("e-0", "e-")]
+        assert replace(tried, validation=0, alignment=500) == config
+    found = sweep.recorded(nokland.DEEP_SEARCH).get("laptop")
+    runs = nokland.DEEP_SEARCH.runs("laptop")
+    if found is None or len(found.records) < len(runs):
+        pytest.skip(f"{len(found.records) if found else 0} of {len(runs)} runs of the map are recorded")
+    for method, start in nokland.DEEP_STARTS.items():
+        errors = {
+            optimizer.lr: np.mean(found.final(f"{start}, {name}", "test_error_pct"))
+            for name, optimizer in nokland.DEEP_OPTIMIZERS.items() if optimizer.name == "rmsprop"
+        }  # fmt: skip
+        assert nokland.DEEP_RATES[method] == min(errors, key=errors.get), errors
 
 
 def test_frozen_layers_and_starts_are_the_papers():

@@ -113,7 +113,7 @@ RATE_SEARCH = Experiment(
     },
     profiles={
         "smoke": Profile(seeds=1, changes={"data": "digits-5k", "epochs": 3, "validation": 1000}),
-        "laptop": Profile(seeds=2, changes={"epochs": 20}),
+        "laptop": Profile(seeds=1, changes={"epochs": 20}),
         "paper": Profile(seeds=3, changes={"epochs": 100}),
     },
 )  # fmt: skip
@@ -128,7 +128,7 @@ OWN = Experiment(
     variants={name: replace(_CELLS[name], optimizer=rmsprop(rate)) for name, rate in OWN_RATES.items()},
     profiles={
         "smoke": Profile(seeds=1, changes={"data": "digits-5k", "epochs": 6, "alignment": 200}),
-        "laptop": Profile(seeds=5, changes={"epochs": 30}),
+        "laptop": Profile(seeds=3, changes={"epochs": 30}),
         "paper": Profile(seeds=10, changes=PAPER),
     },
     shares=("nokland-table1", "bp-fa-dfa"),
@@ -173,37 +173,51 @@ DEEP_SEARCH = Experiment(
             changes={"data": "digits-5k", "epochs": None, "steps": 40, "validation": 1000},
             only=tuple(f"{method}, {inits[0]}, {name}" for method, inits in DEEP_INITS.items() for name in list(DEEP_OPTIMIZERS)[1:3]),
         ),
-        "laptop": Profile(seeds=1, changes={"epochs": 4}),
+        "laptop": Profile(seeds=1, changes={"epochs": 2}),
         "paper": Profile(seeds=2, changes={"epochs": 20}),
     },
 )
 
-#: What the map suggests; the table's own row keeps the common rate.
-DEEP_RATE = 3e-5
-
 DEEP_ROW = Experiment(
     name="nokland-100x240",
-    title="100 layers of 240: the table's row, a lower rate, and proper initialisations",
+    title="100 layers of 240: the table's row",
     source=f"{SOURCE}, Table 1",
-    variants={f"{DEEP} {method}": _CELLS[f"{DEEP} {method}"] for method in METHODS}
-    | {f"{name}, lower rate": replace(_CELLS[name], optimizer=rmsprop(DEEP_RATE)) for name in (f"{DEEP} {m}" for m in METHODS)}
-    | {f"{DEEP} BP, Xavier": replace(_CELLS[f"{DEEP} BP"], init="xavier-uniform", optimizer=rmsprop(DEEP_RATE)),
-       f"{DEEP} FA, Xavier": replace(_CELLS[f"{DEEP} FA"], init="xavier-uniform", feedback="xavier-uniform",
-                                     optimizer=rmsprop(DEEP_RATE))},
+    variants={f"{DEEP} {method}": _CELLS[f"{DEEP} {method}"] for method in METHODS},
     profiles={
-        "smoke": Profile(seeds=1, changes=SMOKE | {"epochs": 2, "alignment": 0, "optimizer": rmsprop(1e-4)},
-                         only=tuple(f"{DEEP} {method}" for method in METHODS)),
+        "smoke": Profile(seeds=1, changes=SMOKE | {"epochs": 2, "alignment": 0, "optimizer": rmsprop(1e-4)}),
         "laptop": Profile(seeds=3, changes={"epochs": 20}),
         "paper": Profile(seeds=5, changes=PAPER),
     },
     shares=("nokland-table1",),
+)
+
+#: What the map tried, without its optimizer: the row's own initialisation under DFA, Xavier's under BP and FA. And the best of its
+#: three rates of RMSprop under 'laptop'; a test compares.
+DEEP_STARTS = {"DFA": "DFA, zeros", "BP": "BP, xavier-uniform", "FA": "FA, xavier-uniform, wide B"}
+DEEP_RATES = {"DFA": 3e-5, "BP": 3e-5, "FA": 3e-5}
+
+DEEP_PROPER = Experiment(
+    name="nokland-100x240-proper",
+    title="100 layers of 240: DFA at a lower rate, and BP and FA from Xavier's initialisation",
+    source=f"{SOURCE}, section 5",
+    variants={
+        f"{DEEP} DFA, lower rate": replace(_CELLS[f"{DEEP} DFA"], optimizer=rmsprop(DEEP_RATES["DFA"])),
+        f"{DEEP} BP, Xavier": replace(_CELLS[f"{DEEP} BP"], init="xavier-uniform", optimizer=rmsprop(DEEP_RATES["BP"])),
+        f"{DEEP} FA, Xavier": replace(_CELLS[f"{DEEP} FA"], init="xavier-uniform", feedback="xavier-uniform",
+                                      optimizer=rmsprop(DEEP_RATES["FA"])),
+    },
+    profiles={
+        "smoke": Profile(seeds=1, changes=SMOKE | {"epochs": 2, "alignment": 0, "optimizer": rmsprop(1e-4)}),
+        "laptop": Profile(seeds=3, changes={"epochs": 10}),
+        "paper": Profile(seeds=5, changes=PAPER),
+    },
 )  # fmt: skip
 
 # --- the code where it differs from the text, and controls -----------------------------------------------------------------
 
 VARIANTS = Experiment(
     name="nokland-variants",
-    title="2x800: the author's code, other readings of the text, and redrawn feedback",
+    title="2x800: the author's code, other readings of the text, redrawn feedback, and none",
     source=f"{SOURCE}, section 4",
     variants={
         "FA, first layer random (code)": replace(_CELLS["2x800 FA"], init="uniform-from, zeros above"),
@@ -213,13 +227,14 @@ VARIANTS = Experiment(
         "DFA, mean of the batch": replace(_CELLS["2x800 DFA"], reduction="mean"),
         "FA, redrawn": replace(_CELLS["2x800 FA"], rule=fa(redrawn=True)),
         "DFA, redrawn": replace(_CELLS["2x800 DFA"], rule=dfa(redrawn=True)),
+        "DFA, output layer only": replace(_CELLS["2x800 DFA"], rule=shallow(), init="uniform-from", alignment=0),
         "BP, adversarial 0.25": replace(_CELLS["2x800 adversarial BP"], adversarial=0.25),
         "FA, adversarial 0.25": replace(_CELLS["2x800 adversarial FA"], adversarial=0.25),
         "DFA, adversarial 0.25": replace(_CELLS["2x800 adversarial DFA"], adversarial=0.25),
     },
     profiles={
         "smoke": Profile(seeds=1, changes=SMOKE | {"epochs": 3}),
-        "laptop": Profile(seeds=3, changes={"epochs": 30}),
+        "laptop": Profile(seeds=3, changes={"epochs": 10}),
         "paper": Profile(seeds=5, changes=PAPER),
     },
 )
@@ -370,7 +385,7 @@ ZERO = Experiment(
     },
 )
 
-EXPERIMENTS = (TABLE, RATE_SEARCH, OWN, DEEP_ROW, DEEP_SEARCH, VARIANTS, UNFREEZE, FEATURES, TSNE, LOOP, THEOREM, ABOVE, ZERO)
+EXPERIMENTS = (TABLE, RATE_SEARCH, OWN, DEEP_ROW, DEEP_PROPER, DEEP_SEARCH, VARIANTS, UNFREEZE, FEATURES, TSNE, LOOP, THEOREM, ABOVE, ZERO)
 
 # --- metrics of this paper ---------------------------------------------------------------------------------------------------
 
@@ -443,7 +458,7 @@ TEST, TRAIN = "test_error_pct", "train_error_pct"
 
 
 def _home(cell: str) -> str:
-    return (DEEP_ROW if cell.startswith(DEEP) else TABLE).name
+    return next(e.name for e in (DEEP_ROW, DEEP_PROPER, TABLE) if cell in e.variants)
 
 
 def _trains(cell: str) -> Contrast:
@@ -501,8 +516,7 @@ _OPPOSED = _runs("opposed")
 OTHER_CLAIMS: tuple[Claim, ...] = (
     Claim("N2/simple", "only DFA trains 100x240 from the simple initialisation", f"{SOURCE}, Table 1",
           every(_trains(f"{DEEP} DFA"), _fails(f"{DEEP} BP"), _fails(f"{DEEP} FA"))),
-    Claim("N2/lower-rate", "the same at a lower rate (ours, not the paper's)", f"{SOURCE}, Table 1",
-          every(_trains(f"{DEEP} DFA, lower rate"), _fails(f"{DEEP} BP, lower rate"), _fails(f"{DEEP} FA, lower rate"))),
+    Claim("N2/lower-rate", "DFA does so at a lower rate (ours, not the paper's)", f"{SOURCE}, Table 1", _trains(f"{DEEP} DFA, lower rate")),
     Claim("N2/proper", "with a proper initialisation BP trains networks as deep", f"{SOURCE}, section 5", _trains(f"{DEEP} BP, Xavier")),
     Claim("N2/proper-FA", "a proper initialisation might help FA in a similar way", f"{SOURCE}, section 5", _trains(f"{DEEP} FA, Xavier")),
     Claim("N3/dropout", "dropout helps DFA more than FA", f"{SOURCE}, section 5", _helps_dfa_more("dropout")),
