@@ -29,7 +29,7 @@ def final_accuracy(experiment, variant):
         k = list(bdfa.MAP_BLOCKS).index(block)
         if init == "truncated normal 0.1" and gain == "neutral":
             return (60.0, 80.0, 55.0, 70.0)[k]
-        return {"contracting": 70.0 - 18 * k, "neutral": 9.8, "expanding": 40.0 + 15 * k}[gain]
+        return {"contracting": 70.0 - 18 * k, "neutral": 9.8, "expanding": 40.0 + 15 * k, "norm kept": 50.0}[gain]
     if experiment == "bdfa-bp-init":
         return 11.4 if variant.startswith("BP") or "truncated" in variant else 88.0
     if experiment == "bdfa-small-blocks" or variant == "BP":
@@ -203,24 +203,22 @@ def test_hop_gain_does_not_hang_on_the_width_that_a_signal_comes_from():
 
 
 def test_gains_are_below_near_and_above_one():
-    contracting, neutral, expanding = (bdfa.hop_gain(spec, 200) for spec, _ in bdfa.GAINS.values())
-    assert contracting == pytest.approx(1 / math.sqrt(3)) and neutral == pytest.approx(1, abs=1e-3) and expanding > 4
+    contracting, neutral, expanding, kept = (bdfa.hop_gain(spec, 200) for spec, _ in bdfa.GAINS.values())
+    assert contracting == pytest.approx(1 / math.sqrt(3)) and neutral == pytest.approx(1, abs=1e-3) and expanding == kept > 4
     shrink, keep, grow = (bdfa.hop_gain(spec, 200) for spec in bdfa.MAP_INITS.values())
     assert shrink < 0.5 and keep == 1 and grow > 1.2
 
 
-def test_map_is_every_combination_and_room_is_left_for_an_option_of_boundaries(monkeypatch):
-    assert len(bdfa.MAP.variants) == 3 * 3 * 2 * 4
+def test_map_is_every_combination_and_dfa_has_no_boundary_to_keep_a_norm_at():
+    assert len(bdfa.MAP.variants) == (3 * 4 + 3) * 3 * 2
     for name, config in bdfa.MAP.variants.items():
         gain, init, optimizer, block = name.split(", ")
         assert (config.feedback, config.init) == (bdfa.GAINS[gain][0], bdfa.INITS[init])
         assert config.optimizer.name == optimizer.lower() and config.batch == 64
-        assert str(config.rule) == ("dfa" if block == "DFA" else f"bdfa(block={block[6:]})")
-    monkeypatch.setattr(bdfa, "GAINS", {**bdfa.GAINS, "carried": ("uniform(0.5)", {"boundary": "W^T"})})
-    more = bdfa._map()
-    assert len(more) == 72 + 3 * 2 * 3  # DFA has no boundary: its runs are there already
-    assert str(more[bdfa.map_variant("carried", "Xavier", "SGD", "block 25")].rule) == "bdfa(block=25, boundary=W^T)"
-    assert bdfa.map_variant("carried", "Xavier", "SGD", "DFA") == "expanding, Xavier, SGD, DFA"
+        option = ", keep_norm=True" if gain == "norm kept" else ""
+        assert str(config.rule) == ("dfa" if block == "DFA" else f"bdfa(block={block[6:]}{option})")
+    assert bdfa.map_variant("norm kept", "Xavier", "SGD", "block 25") == "norm kept, Xavier, SGD, block 25"
+    assert bdfa.map_variant("norm kept", "Xavier", "SGD", "DFA") == "expanding, Xavier, SGD, DFA"
 
 
 @pytest.mark.parametrize(
@@ -423,8 +421,8 @@ def test_init_map_gives_accuracy_gain_and_a_constant_answer(paper):
 
 def test_map_cells_are_named_by_their_order(paper):
     figure = figures_bdfa.block_map(paper)
-    assert len(figure.axes) == 18
-    assert [text.get_text() for ax in figure.axes[6:9] for text in ax.texts] == ["smaller is worse", "no order", "smaller is better"]
+    assert len(figure.axes) == 24
+    assert [text.get_text() for ax in figure.axes[8:11] for text in ax.texts] == ["smaller is worse", "no order", "smaller is better"]
     assert [text.get_text() for ax in figure.axes[:3] for text in ax.texts] == ["smaller is worse", "none learns", "smaller is better"]
     assert "gain 4.08 a hop" in figure.axes[2].get_title() and "gain 0.41" in figure.axes[0].get_ylabel()
 
@@ -447,7 +445,7 @@ def test_redrawn_shows_three_curves_a_panel_and_angles_of_two(paper):
 
 def test_why_has_a_panel_an_alternative(paper):
     axes = figures_bdfa.why(paper).axes
-    assert [len(drawn(ax)) for ax in axes] == [6, 6, 5, 6, 6, 0]
+    assert [len(drawn(ax)) for ax in axes] == [4, 4, 3, 4, 4, 0]
     assert "k = 0 (DFA)" in drawn(axes[1]) and "k = 0 (DFA)" not in drawn(axes[2])
 
 
@@ -480,8 +478,8 @@ def test_accuracy_table_is_the_papers_and_ours(paper):
 def test_cost_is_counted_beside_measured(paper, tmp_path):
     table = figures_bdfa.cost_table(paper, "DFA", bdfa.FIGURE8, bdfa.SMALL_BLOCKS)
     assert table["levels"].to_dict() == {"BP": 100, "DFA": 1, "block 50": 2, "block 25": 4, "block 10": 10, "block 5": 20}
-    assert table.loc["DFA", "feedback, M"] == f"{128 * 10 * 200 * 100 / 1e6:.0f}"
-    assert table.loc["block 50", "feedback, M"] == f"{128 * (10 * 200 * 50 + 200 * 200 * 50) / 1e6:.0f}"
+    assert table.loc["DFA", "feedback, M"] == f"{64 * 10 * 200 * 100 / 1e6:.0f}"
+    assert table.loc["block 50", "feedback, M"] == f"{64 * (10 * 200 * 50 + 200 * 200 * 50) / 1e6:.0f}"
     assert (table.loc["block 25", "measured, ms"], table.loc["block 25", "of DFA's "]) == ("25.0", "1.25")
     assert table.loc["DFA", "of DFA's"] == "1.00" and float(table.loc["BP", "of DFA's"]) > 1.4
     counted = figures_bdfa.cost_table(Evidence(directory=tmp_path), "k = 0", bdfa.FIGURE7)
