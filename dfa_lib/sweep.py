@@ -79,9 +79,8 @@ class Results:
 
     def provenance(self) -> str:
         """One line for under a figure: data, budget, seeds, profile, machine, and whether anything is stale."""
-        configs = self.experiment.configs(self.profile)
-        ran = [configs[name] for name in dict.fromkeys(record.variant for record in self.records)]
-        seeds = Counter(record.variant for record in self.records).values()
+        found = Counter(record.variant for record in self.records)
+        ran, seeds = list(self.experiment.configs(self.profile, found).values()), found.values()
         budget = " or ".join(dict.fromkeys(config.budget for config in ran))
         count = f"{min(seeds)}" if min(seeds) == max(seeds) else f"{min(seeds)} to {max(seeds)}"
         devices = ", ".join(sorted({record.device for record in self.records}))

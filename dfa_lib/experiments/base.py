@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -68,13 +68,13 @@ class Experiment:
             raise unknown(f"profile of {self.name}", name, self.profiles)
         return self.profiles[name]
 
-    def configs(self, profile: str) -> dict[str, Config] | dict[str, StudentTeacher]:
-        """Each variant's configuration under a profile."""
+    def configs(self, profile: str, chosen: Collection[str] | None = None) -> dict[str, Config] | dict[str, StudentTeacher]:
+        """Each variant's configuration under a profile, or those of the chosen ones."""
         budget = self.profile(profile)
         return {
             name: dataclasses.replace(config, **budget.changes)
             for name, config in self.variants.items()
-            if not budget.only or name in budget.only
+            if (not budget.only or name in budget.only) and (chosen is None or name in chosen)
         }
 
     def runs(self, profile: str, seeds: int | None = None) -> list[Run]:
