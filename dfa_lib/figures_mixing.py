@@ -27,16 +27,16 @@ _PANELS = {"switching": ("by step", "by layer"), "dropout": ("dropout",), "weigh
 
 
 def _look(name: str) -> dict[str, object]:
-    """How a method looks: that of its rule, which is BP's for dropout and weight decay."""
-    found = style.method("switching" if name in _LINES else name.lower() if name in ("BP", "DFA") else "bp")
+    """How a method looks: as its rule does, which is BP's for dropout and weight decay."""
+    found = style.method({"by step": "switching", "by layer": "switching", "DFA": "dfa"}.get(name, "bp"))
     return {"color": found.color, "marker": found.marker, "markerfacecolor": "white" if name == "by layer" else found.color}
 
 
 def _search(evidence: Evidence) -> Results | None:
-    """The records of the search, with every trial of the profile that has them."""
+    """The records of the search, with all trials of their profile."""
     experiment = mixing.SEARCH
-    smallest = evidence.profile == "smoke" and _find(evidence, experiment, experiment.profiles["smoke"].only)
-    return _find(evidence, experiment) or smallest or None
+    tried = experiment.profiles["smoke"].only if evidence.profile == "smoke" else None
+    return _find(evidence, experiment, tried)
 
 
 def _seeds(results: Results, choices: Sequence[tuple[str, float, float]], metric: Metric) -> np.ndarray:
