@@ -28,7 +28,8 @@ class Style:
     label: str
 
 
-#: By rule name, as in `graph.RULES`. The three sign-concordant rules are one family: one colour, three markers.
+#: By rule name, as in `graph.RULES`. The three sign-concordant rules are one family: one colour, three markers;
+#: switching has it, too, since DFA's blue and BP's black are always beside it.
 METHODS: dict[str, Style] = {
     "bp": Style(BLACK, "o", "BP"),
     "fa": Style(ORANGE, "s", "FA"),
@@ -36,7 +37,7 @@ METHODS: dict[str, Style] = {
     "ifa": Style(PURPLE, "D", "IFA"),
     "fp": Style(SKY, "v", "FP"),
     "bdfa": Style(VERMILION, "P", "BDFA"),
-    "switching": Style(BLUE, "p", "switching"),
+    "switching": Style(GREEN, "p", "switching"),
     "drtp": Style(WINE, "X", "DRTP"),
     "usf": Style(GREEN, "<", "uSF"),
     "frsf": Style(GREEN, ">", "frSF"),

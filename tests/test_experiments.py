@@ -137,6 +137,8 @@ def test_runs_go_seed_by_seed():
     assert [(run.variant, run.seed) for run in TINY.runs("smoke", 1)] == [("BP", 0), ("DFA", 0)]
     assert [run.seed for run in TINY.runs("laptop")] == [0, 1, 2]
     assert set(TINY.runs("smoke", 2)) < set(TINY.runs("smoke", 3)), "more seeds are the same ones and some more"
+    later = replace(TINY, profiles={"smoke": Profile(2, first=10)})
+    assert [run.seed for run in later.runs("smoke")] == [10, 10, 11, 11] and [run.seed for run in later.runs("smoke", 1)] == [10, 10]
     run = TINY.runs("smoke")[3]
     assert (run.experiment, run.profile, run.hash) == ("tiny", "smoke", content_hash(TINY.variants["DFA"], 1))
 

@@ -22,6 +22,7 @@ class Profile:
     seeds: int
     changes: Mapping[str, object] = field(default_factory=dict)
     only: tuple[str, ...] = ()  #: the variants that this profile runs; empty: all
+    first: int = 0  #: the first seed: runs that judge what a search has chosen take seeds that it has not seen
 
 
 @dataclass(frozen=True)
@@ -80,5 +81,6 @@ class Experiment:
     def runs(self, profile: str, seeds: int | None = None) -> list[Run]:
         """Every run of a profile, seed by seed, so that an interrupted sweep holds the same seeds for all variants."""
         configs = self.configs(profile)
-        count = self.profile(profile).seeds if seeds is None else seeds
-        return [Run(self.name, name, profile, config, seed, self.shares) for seed in range(count) for name, config in configs.items()]
+        budget = self.profile(profile)
+        drawn = range(budget.first, budget.first + (budget.seeds if seeds is None else seeds))
+        return [Run(self.name, name, profile, config, seed, self.shares) for seed in drawn for name, config in configs.items()]
