@@ -107,8 +107,7 @@ SEARCH = Experiment(
 
 #: Each method's best strength and learning rate in that search under 'laptop'; a test compares with `best`.
 OWN: Mapping[str, tuple[float, float]] = {
-    "BP": (0.0, 0.3), "by step": (0.25, 0.3), "by layer": (0.25, 0.3), "DFA": (1.0, 0.4),
-    "dropout": (0.2, 0.3), "weight decay": (1e-4, 0.3),
+    "BP": (0.0, 0.3), "by step": (0.1, 0.3), "by layer": (0.1, 0.3), "DFA": (1.0, 0.5), "dropout": (0.1, 0.3), "weight decay": (1e-5, 0.3),
 }  # fmt: skip
 
 FINAL = Experiment(
