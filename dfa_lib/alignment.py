@@ -5,7 +5,7 @@
     mean angle     between the two batch means of delta_i
 
 Angles are in degrees, 90 for unrelated directions. All are computed in float64, in evaluation mode (no dropout, the running
-statistics of batch normalisation). Where a rule draws between edges, its signal here is the expected one. A bottleneck masks what
+statistics of batch normalisation). Where a rule draws between edges, its delta and signal here are the expected ones. A bottleneck masks what
 is learnt from, not what is measured.
 
 An example whose error, delta or signal is too small to have a direction is left out of what it has none for, never averaged in,
@@ -126,9 +126,15 @@ class Probe:
         self.loss(self.work.output, self.work.y, self.work.e)
 
     def _run(self, feedback: Feedback) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        """Deltas and signals by layer, the expected ones where the rule draws."""
         signals: dict[int, Tensor] = {}
-        feedback.bind(self.work, signals)()
-        return {i: self.work.delta[i].clone() for i in self.layers}, signals
+        run, deltas, means = feedback.bind(self.work, signals), {}, {}
+        for probability in feedback.outcomes():
+            run()
+            for mean, now in ((deltas, self.work.delta), (means, signals)):
+                for i in self.layers:
+                    mean[i] = mean.get(i, 0) + probability * now[i]
+        return deltas, means
 
 
 class Theorem:

@@ -12,8 +12,9 @@ normalisation, whichever edge brought it.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -73,6 +74,22 @@ class Feedback:
             self._limits[product] = draw.long().squeeze(1), low, high
             self.taken[product] = self.network.empty(len(rows), 1, 1)
             self.taken[product].copy_((high - low).view(-1, 1, 1, 1))
+
+    def outcomes(self) -> Iterator[float]:
+        """The outcomes of a draw that all layers share, each taken in turn: its probability. Where layers draw apart, or nothing is
+        drawn, one outcome, with the weights of the expected signal. A mean over them is a step's expected signal."""
+        layers = {edge.target for edge in self.graph.edges if edge.draw is not None}
+        if self._draws != 1 or len(layers) == 1:
+            yield 1.0
+            return
+        expected = {product: taken.clone() for product, taken in self.taken.items()}
+        cuts = sorted({0.0, 1.0, *(edge.item() for _, low, high in self._limits.values() for edge in (low[0], high[0]))})
+        for start, stop in itertools.pairwise(cuts):
+            for product, (_, low, high) in self._limits.items():
+                self.taken[product].copy_(((low <= start) & (start < high)).view(-1, 1, 1, 1))
+            yield stop - start
+        for product, taken in expected.items():
+            self.taken[product].copy_(taken)
 
     def switch(self) -> None:
         """Draw between the edges of each layer, for this step: every replica from its own stream."""

@@ -102,6 +102,23 @@ def test_switching_is_measured_by_its_expected_signal():
     assert first[0]["signal_angle"][2] == pytest.approx(angle(0.3 * direct + 0.7 * exact, exact).mean().item(), abs=1e-9)
 
 
+@pytest.mark.parametrize("by", ["step", "layer"])
+def test_expected_delta_is_the_mean_of_many_draws_at_every_layer(by):
+    """One coin for all layers, or each its own: below the last layer that is not the same mean."""
+    net, (x, y) = network(), data(4, 6, 3)
+    feedback = Feedback(switching(0.3, by).graph(WIDTHS), net, "normal(0.5)", [0])
+    probe = Probe(net, feedback, LOSSES["cross-entropy"], x, y)
+    probe()
+    expected, run, total = probe._run(probe.rule)[0], probe.rule.bind(probe.work), 0
+    for _ in range(4000):
+        feedback.switch()
+        for product, taken in feedback.taken.items():
+            probe.rule.taken[product].copy_(taken)
+        run()
+        total = total + probe.work.delta[1]
+    assert (total / 4000 - expected[1]).norm() < 0.08 * expected[1].norm()
+
+
 @pytest.mark.parametrize("sign, degrees", [(1.0, 0.0), (-1.0, 180.0)])
 def test_feedback_alignment_through_the_weights_themselves(sign, degrees):
     net = network(widths=(6, 5, 4, 3))
