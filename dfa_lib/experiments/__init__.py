@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import unknown
-from . import bdfa, breloff, launay, nokland, slides
+from . import bdfa, bottleneck, breloff, launay, nokland, slides
 from .base import PROFILES, Experiment, Profile, Run
 from .overview import BP_FA_DFA
 
@@ -11,7 +11,7 @@ __all__ = ["EXPERIMENTS", "PROFILES", "Experiment", "Profile", "Run", "get"]
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
-    for experiment in (BP_FA_DFA, *(one for paper in (nokland, bdfa, breloff, launay, slides) for one in paper.EXPERIMENTS))
+    for experiment in (BP_FA_DFA, *(one for paper in (nokland, bdfa, breloff, launay, bottleneck, slides) for one in paper.EXPERIMENTS))
 }
 
 
