@@ -6,7 +6,7 @@ Each takes an `Evidence` and shows the largest budget that has the records; wher
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -160,7 +160,7 @@ def test_convolution_and_its_twins_are_equally_wide():
 
 
 def test_rate_search_changes_the_rate_and_holds_examples_out():
-    assert len(bottleneck.RATE_SEARCH.variants) == len(bottleneck.TUNED) * 3 and set(bottleneck.OWN_RATES) == set(bottleneck.TUNED)
+    assert len(bottleneck.RATE_SEARCH.variants) == len(bottleneck.TUNED) * 4 and set(bottleneck.OWN_RATES) == set(bottleneck.TUNED)
     for (network, method), own in bottleneck.OWN_RATES.items():
         assert own in bottleneck.RATES
         if network == "3x800":
@@ -386,6 +386,6 @@ def test_convolution_table_counts_and_compares(whole, tmp_path):
 
 def test_rates_table_has_every_trial(whole, tmp_path):
     found = figures_bottleneck.rates_table(whole)
-    assert list(found.columns) == ["0.1", "0.3", "1", "used"] and list(found.index)[0] == "3x800, DFA"
+    assert list(found.columns) == ["0.03", "0.1", "0.3", "1", "used"] and list(found.index)[0] == "3x800, DFA"
     assert found.loc["fully connected, BP", "1"] == "2.10 ± 0.10"
     assert set(figures_bottleneck.rates_table(Evidence(directory=tmp_path))["0.1"]) == {NOT_RUN}

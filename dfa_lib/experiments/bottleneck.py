@@ -52,7 +52,7 @@ NETWORKS: Mapping[str, dict[str, object]] = {
     "fully connected": {"hidden": _CONVOLUTIONAL["hidden"]},
 }
 RULES = {"DFA": dfa(), "BP": bp()}
-RATES = (0.1, 0.3, 1.0)
+RATES = (0.03, 0.1, 0.3, 1.0)
 
 
 def _config(network: str, method: str, rate: float, **changes: object) -> Config:
@@ -63,14 +63,14 @@ TUNED = tuple((network, method) for network in NETWORKS for method in RULES)
 
 RATE_SEARCH = Experiment(
     name="bottleneck-rates",
-    title="Three learning rates for each network, under DFA and BP, on 10,000 held-out training examples",
+    title="Four learning rates for each network, under DFA and BP, on 10,000 held-out training examples",
     source=ABSTRACT,
     variants={
         f"{network}, {method}, {rate:g}": _config(network, method, rate, validation=10_000, alignment=0)
         for network, method in TUNED for rate in RATES
     },
     profiles={
-        "smoke": Profile(seeds=1, changes=SMOKE | {"epochs": None, "steps": 60, "alignment": 0, "validation": 1000}),
+        "smoke": Profile(seeds=1, changes=SMOKE | {"epochs": None, "steps": 40, "alignment": 0, "validation": 1000}),
         "laptop": Profile(seeds=1, changes={"epochs": 2}),
         "paper": Profile(seeds=3, changes={"epochs": 20}),
     },
@@ -111,7 +111,7 @@ WIDTH = Experiment(
         "smoke": Profile(
             seeds=1,
             changes=SMOKE,
-            only=("narrow, 1", "narrow, 10", "narrow, 100", "narrow, 800", "masked, 10", "masked, 100", "BP, narrow, 10", "BP, narrow, 800"),
+            only=(*(f"narrow, {n}" for n in (1, 10, 100, WIDE)), "masked, 10", "masked, 100", "BP, narrow, 10", f"BP, narrow, {WIDE}"),
         ),
         "laptop": Profile(seeds=3, changes={"epochs": 3}),
         "paper": Profile(seeds=10),
