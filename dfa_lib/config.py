@@ -60,7 +60,10 @@ class Config:
     """Everything that decides a run's result, beside its seed. Raises `DfaLibError` for values that cannot be run."""
 
     data: str = "mnist"
+    classes: int | None = None  #: fewer classes than the data set's: a label is taken modulo this number
     hidden: tuple[int, ...] = (240,) * 7  #: widths of the hidden layers
+    convolutions: tuple[tuple[int, ...], ...] = ()  #: the first hidden layers: (channels, kernel, stride) (`convolution`)
+    tied: bool = True  #: whether all places of a convolution share a kernel; off, each has one of its own (locally connected)
     activation: str = "tanh"
     batch_norm: bool = False  #: batch normalisation of each hidden layer, between its affine map and its activation
     loss: str = "cross-entropy"
@@ -108,6 +111,11 @@ class Config:
         for name in ("dropout_input", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise DfaLibError(f"{name} is a probability below 1; got {getattr(self, name)}")
+        if self.classes is not None and self.classes < 2:
+            raise DfaLibError(f"classes must be at least 2; got {self.classes}")
+        if len(self.convolutions) > len(self.hidden) or any(len(c) != 3 or min(c) < 1 for c in self.convolutions):
+            raise DfaLibError(f"a convolution is (channels, kernel, stride), each at least 1, for one of the first of {len(self.hidden)} "
+                              f"hidden layers; got {self.convolutions}")  # fmt: skip
         if any(not 1 <= layer <= len(self.hidden) + 1 for layer in self.frozen):
             raise DfaLibError(f"frozen layers are 1..{len(self.hidden) + 1}; got {self.frozen}")
         if self.bottleneck:
@@ -121,6 +129,9 @@ class Config:
             raise DfaLibError(f"the stage before has hidden layers {self.after.hidden}, this one {self.hidden}; weights cannot go over")
         if self.after and self.after.batch_norm != self.batch_norm:
             raise DfaLibError(f"the stage before has batch_norm={self.after.batch_norm}, this one {self.batch_norm}; give both the same")
+        if self.after and (self.after.convolutions, self.after.tied) != (self.convolutions, self.tied):
+            raise DfaLibError(f"the stage before has convolutions {self.after.convolutions}, this one {self.convolutions}; give both the "
+                              "same, with ties in both or in none")  # fmt: skip
 
     def graph(self, n_in: int, n_out: int) -> FeedbackGraph:
         """The rule's feedback graph on this network."""
@@ -149,7 +160,7 @@ class Config:
     def from_dict(cls, values: dict) -> Config:
         """The configuration that `as_dict` or `changed` wrote down. Raises `DfaLibError` for an unknown field."""
         _known(cls, "configuration field", values)
-        values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        values = {name: _frozen(value) for name, value in values.items()}
         if "rule" in values:
             values["rule"] = make_rule(values["rule"]["name"], values["rule"]["options"])
         if "optimizer" in values:
@@ -174,7 +185,11 @@ def _plain(value: object) -> object:
         return value.as_dict()
     if dataclasses.is_dataclass(value):
         return dataclasses.asdict(value)
-    return list(value) if isinstance(value, tuple) else value
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _frozen(value: object) -> object:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def content_hash(config: Config | StudentTeacher, seed: int) -> str:

@@ -1,4 +1,4 @@
-"""Fully connected networks: parameters, initial values, and the forward pass with everything that feedback needs kept.
+"""Networks: parameters, initial values, and the forward pass with everything that feedback needs kept.
 
 R independent replicas (seeds) are trained in one batched run, so every tensor has a replica dimension R. Layers of equal
 shape stand in one stack, layer first: weights (m, R, n_out, n_in), hidden activations (m, R, batch, n). A single layer is
@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .convolution import Ties, spread
 from .errors import DfaLibError, unknown
 
 # --- random numbers ----------------------------------------------------------------------------------------------------
@@ -213,7 +214,8 @@ def width_runs(widths: Sequence[int]) -> list[range]:
 class Network:
     """A fully connected network in R replicas. `weights` (m, R, n_out, n_in), `biases` (m, R, 1, n_out), both as `Stacks`.
 
-    The weights into the first layer of a run of equal widths, and into the output, stand alone.
+    The weights into the first layer of a run of equal widths, and into the output, stand alone. Layers with `ties` are convolutions.
+    Raises `DfaLibError` for ties together with batch normalisation, which would loosen them.
     """
 
     def __init__(
@@ -224,9 +226,12 @@ class Network:
         dtype: torch.dtype = torch.float32,
         device: str | torch.device = "cpu",
         batch_norm: bool = False,
+        ties: Mapping[int, Ties] | None = None,
     ) -> None:
         if activation not in UNITS:
             raise unknown("activation", activation, UNITS)
+        if batch_norm and ties:
+            raise DfaLibError("batch normalisation here is unit by unit, and a convolution's is by channel; leave out one of the two")
         self.widths, self.replicas, self.unit = tuple(widths), replicas, UNITS[activation]
         self.dtype, self.device = dtype, torch.device(device)
         self.depth = len(self.widths) - 2
@@ -237,6 +242,7 @@ class Network:
         vectors = [*self.runs, out]
         self.biases = Stacks(vectors, [self.empty(len(v), 1, self.widths[v.start]) for v in vectors])
         self.norm = BatchNorm(self) if batch_norm else None
+        self.ties = {layer: tie.to(self.device) for layer, tie in (ties or {}).items()}
 
     @property
     def parameters(self) -> dict[str, Stacks]:
@@ -250,7 +256,8 @@ class Network:
     def initialise(self, spec: str, seeds: Sequence[int]) -> None:
         """Draw the weights of each replica from its own seed. Biases are drawn like the weights for uniform-from, else zero.
 
-        "uniform-from, zeros above" draws the first layer and zeroes the others.
+        "uniform-from, zeros above" draws the first layer and zeroes the others. Of a convolution the kernels are drawn, with a
+        fan-in and a fan-out of their own.
         """
         spec, _, above = spec.partition(", ")
         if above not in ("", "zeros above"):
@@ -261,6 +268,13 @@ class Network:
             for i in range(1, self.depth + 2):
                 n_out, n_in = self.widths[i], self.widths[i - 1]
                 keep = 1.0 if i == 1 or not above else 0.0
+                if tie := self.ties.get(i):
+                    n_out, n_in = tie.fan_out, tie.fan_in
+                    kernels = draw((len(tie.biases), n_in), n_in, n_out, g) * keep
+                    biases = draw((1, len(tie.biases)), n_in, n_out, g) * keep if spec == "uniform-from" else torch.zeros(len(tie.biases))
+                    spread(kernels.flatten().to(self.weights[i]), tie.weights, self.weights[i][replica].view(-1))
+                    spread(biases.flatten().to(self.biases[i]), tie.biases, self.biases[i][replica].view(-1))
+                    continue
                 self.weights[i][replica] = draw((n_out, n_in), n_in, n_out, g) * keep
                 self.biases[i][replica] = draw((1, n_out), n_in, n_out, g) * keep if spec == "uniform-from" else 0.0
         if self.norm:

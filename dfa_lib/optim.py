@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from .config import Optimizer
+from .convolution import spread
 from .errors import DfaLibError
 from .network import Network, Stacks, Workspace
 
@@ -64,7 +65,8 @@ class Updater:
         def flat(tensor: Tensor) -> Tensor:
             return tensor.view(-1, *tensor.shape[2:])  # never a copy: what does not fit is an error
 
-        for span in reversed(network.weights.cut(self.learning)):
+        free = self.learning - network.ties.keys()
+        for span in reversed(network.weights.cut(free)):
             delta = work.e.unsqueeze(0) if span.start == network.depth + 1 else work.delta.span(span)
             z, weight = work.inputs(span), network.weights.span(span)
             moments = [self._moment(k, "weights", span) for k in range(len(self.moments))]
@@ -85,12 +87,14 @@ class Updater:
                 else:
                     steps.append(lambda d=d, z=zz, g=flat(g): torch.bmm(d, z, out=g))
                 steps.append(lambda w=w, g=g, m=m, t=t: self._update(w, g, m, t))
-        for span in network.biases.cut(self.learning):
+        for span in network.biases.cut(free):
             delta = work.e.unsqueeze(0) if span.start == network.depth + 1 else work.delta.span(span)
             bias, (g, t) = network.biases.span(span), buffers(network.biases.span(span).shape)
             moments = [self._moment(k, "biases", span) for k in range(len(self.moments))]
             steps.append(lambda d=delta, g=g: torch.sum(d, dim=2, keepdim=True, out=g))
             steps.append(lambda b=bias, g=g, m=moments, t=t: self._update(b, g, m, t))
+        for layer in sorted(self.learning & network.ties.keys()):
+            steps += self._tied(layer, work)
         for kind, gradients in work.norm.gradients.items() if work.norm else ():
             parameters = network.parameters[kind]
             for span in parameters.cut(self.learning):
@@ -104,6 +108,30 @@ class Updater:
                 step()
 
         return phase
+
+    def _tied(self, layer: int, work: Workspace) -> list[Callable[[], object]]:
+        """The update of a convolution: the dense gradient, summed over the places of each number of the kernels. Those and their
+        moments are taken out, updated, and put back, so that ties hold to the bit."""
+        span, tie, steps = range(layer, layer + 1), self.network.ties[layer], []
+        delta, z = work.delta[layer], work.inputs(span)[0]
+        dense = {kind: torch.empty_like(self.network.parameters[kind][layer]) for kind in ("weights", "biases")}
+        steps.append(lambda: torch.bmm(delta.transpose(1, 2), z, out=dense["weights"]))
+        steps.append(lambda: torch.sum(delta, dim=1, keepdim=True, out=dense["biases"]))
+        for kind, places in (("weights", tie.weights), ("biases", tie.biases)):
+            whole = [self.network.parameters[kind].span(span), *(self._moment(k, kind, span) for k in range(len(self.moments)))]
+            flat = [tensor.view(*tensor.shape[:2], 1, -1) for tensor in whole]  # never copies
+            gradient = dense[kind].view(flat[0].shape)
+            decay = self.optimizer.weight_decay if kind == "weights" else 0.0
+
+            def update(flat=flat, gradient=gradient, places=places, decay=decay) -> None:
+                w, *moments = (tensor[..., places[:, 0]] for tensor in flat)
+                g = gradient[..., places].sum(dim=-1).add_(w, alpha=decay)
+                self._update(w, g, moments, torch.empty_like(g))
+                for tensor, new in zip(flat, (w, *moments), strict=True):
+                    spread(new, places, tensor)
+
+            steps.append(update)
+        return steps
 
     def _moment(self, k: int, kind: str, span: range) -> Tensor:
         offset = 0

@@ -19,6 +19,7 @@ from torch import Tensor
 from . import features
 from .alignment import Probe, weight_angles
 from .config import Config, content_hash
+from .convolution import make_ties
 from .data import Dataset, load
 from .errors import DfaLibError
 from .feedback import LOSSES, Feedback
@@ -54,16 +55,19 @@ class Trainer:
             raise DfaLibError(f"device {device!r} cannot be had here; this machine has: cpu" + ", cuda" * torch.cuda.is_available())
         self.config, self.seeds, self.lrs, self.device = config, list(seeds), lrs, torch.device(device)
         self.dtype = getattr(torch, config.dtype)
-        self.dataset = dataset
-        self.train_x, self.train_y = dataset.train_x.to(self.device, self.dtype), dataset.train_y.to(self.device)
-        self.test_x, self.test_y = dataset.test_x.to(self.device, self.dtype), dataset.test_y.to(self.device)
-        self.one_hot = torch.eye(dataset.classes, dtype=self.dtype, device=self.device)[self.train_y]
-        graph = config.graph(self.train_x.shape[1], dataset.classes)
+        self.dataset, classes = dataset, config.classes or dataset.classes
+        if classes > dataset.classes:
+            raise DfaLibError(f"{dataset.name} has {dataset.classes} classes; labels modulo {classes} are no {classes} classes")
+        self.train_x, self.train_y = dataset.train_x.to(self.device, self.dtype), dataset.train_y.to(self.device) % classes
+        self.test_x, self.test_y = dataset.test_x.to(self.device, self.dtype), dataset.test_y.to(self.device) % classes
+        self.one_hot = torch.eye(classes, dtype=self.dtype, device=self.device)[self.train_y]
+        graph = config.graph(self.train_x.shape[1], classes)
         batch = min(config.batch, len(self.train_x))
         if config.batch_norm and 1 in (batch, len(self.train_x) % batch):
             raise DfaLibError(f"batch normalisation needs two examples in every batch, and {len(self.train_x)} examples in batches of "
                               f"{config.batch} leave one of 1; change the batch size")  # fmt: skip
-        self.network = Network(graph.widths, config.activation, len(self.seeds), self.dtype, self.device, config.batch_norm)
+        ties = make_ties(dataset.shape, config.convolutions, config.hidden, config.tied)
+        self.network = Network(graph.widths, config.activation, len(self.seeds), self.dtype, self.device, config.batch_norm, ties)
         self.network.initialise(config.init, self.seeds)
         self.feedback = Feedback(graph, self.network, config.feedback, self.seeds, config.bottleneck)
         learning = ({edge.target for edge in graph.edges} | {graph.depth + 1}) - set(config.frozen)

@@ -14,12 +14,14 @@ from dfa_lib.graph import bdfa, bp, dfa, drtp, fp, shallow
 
 BASE = Config(epochs=3)
 FULL = Config(
-    data="digits-5k", hidden=(20, 20, 10), activation="relu", batch_norm=True, loss="squared-error",
-    rule=bdfa(2, boundary="W^T", gate=False), init="normal(0.1)", feedback="uniform(0.5)",
+    data="digits-5k", classes=5, hidden=(20, 20, 10), convolutions=((3, 9, 4), (2, 2, 1)), tied=False,
+    activation="relu", batch_norm=True, loss="squared-error", rule=bdfa(2, boundary="W^T", gate=False), init="normal(0.1)",
+    feedback="uniform(0.5)",
     optimizer=Optimizer("rmsprop", lr=1e-4, decay=0.9, weight_decay=0.01), batch=32, reduction="sum",
     steps=700, evaluate_every=50, stop_train_error=0.5, validation=500, dropout_input=0.1, dropout=0.5, adversarial=0.08,
     frozen=(1, 4), bottleneck=(3, 4), alignment=100, theorem=True, features=300, tsne=50, dtype="float64",
-    after=Config(hidden=(20, 20, 10), batch_norm=True, rule=fp(1), optimizer=Optimizer("adam", lr=0.1), frozen=(1,), epochs=2),
+    after=Config(hidden=(20, 20, 10), convolutions=((3, 9, 4), (2, 2, 1)), tied=False, batch_norm=True, rule=fp(1),
+                 optimizer=Optimizer("adam", lr=0.1), frozen=(1,), epochs=2),
 )  # fmt: skip
 
 # Built in the test, not by st.builds: the type checker of conftest.py draws random items, which hypothesis forbids in a strategy.
@@ -73,7 +75,8 @@ def test_every_field_changes_the_identity():
     default, seen = Config(epochs=1), set()
     for field in dataclasses.fields(Config):
         value = getattr(FULL, field.name)
-        needs = {"steps": {"epochs": None}, "epochs": {"epochs": 9}, "theorem": {"alignment": 9}, "after": {"hidden": FULL.hidden, "batch_norm": True}}
+        as_before = {name: getattr(FULL, name) for name in ("hidden", "convolutions", "tied", "batch_norm")}
+        needs = {"steps": {"epochs": None}, "epochs": {"epochs": 9}, "theorem": {"alignment": 9}, "after": as_before}
         changes = {field.name: value} | needs.get(field.name, {})
         seen.add(content_hash(dataclasses.replace(default, **changes), 0))
     assert len(seen) == len(dataclasses.fields(Config))
@@ -131,9 +134,15 @@ def test_configuration_is_a_value():
         ({"bottleneck": (0, 5)}, ["bottleneck", "1..7", "(0, 5)"]),
         ({"bottleneck": (7, 241)}, ["bottleneck", "(7, 241)", "240"]),
         ({"bottleneck": (7, 0)}, ["bottleneck", "at least 1", "(7, 0)"]),
+        ({"classes": 1}, ["classes", "at least 2", "1"]),
+        ({"hidden": (9,), "convolutions": ((1, 2, 1),) * 2}, ["convolution", "first of 1", "((1, 2, 1), (1, 2, 1))"]),
+        ({"convolutions": ((8, 5, 0),)}, ["(channels, kernel, stride)", "at least 1", "((8, 5, 0),)"]),
+        ({"convolutions": ((8, 5),)}, ["(channels, kernel, stride)", "((8, 5),)"]),
         ({"theorem": True}, ["theorem", "alignment=500"]),
         ({"after": Config(hidden=(8,), epochs=1)}, ["stage before", "(8,)", "240"]),
         ({"after": Config(batch_norm=True, epochs=1)}, ["stage before", "batch_norm=True", "False"]),
+        ({"after": Config(convolutions=((1, 2, 1),), epochs=1)}, ["stage before", "((1, 2, 1),)", "this one ()"]),
+        ({"after": Config(tied=False, epochs=1)}, ["stage before", "ties in both or in none"]),
     ],
     ids=str,
 )

@@ -47,7 +47,7 @@ def narrow(config: Config | StudentTeacher) -> Config | StudentTeacher:
     if isinstance(config, StudentTeacher):
         return config
     mask = config.bottleneck and (config.bottleneck[0], 1)
-    hidden = tuple(min(width, 20) for width in config.hidden)
+    hidden = tuple(width if k < len(config.convolutions) else min(width, 20) for k, width in enumerate(config.hidden))
     return replace(config, hidden=hidden, bottleneck=mask, after=config.after and narrow(config.after))
 
 

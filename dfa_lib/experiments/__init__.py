@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from ..errors import unknown
-from . import bdfa, breloff, launay, mixing, nokland, slides
+from . import bdfa, bottleneck, breloff, launay, mixing, nokland, slides
 from .base import PROFILES, Experiment, Profile, Run
 from .overview import BP_FA_DFA
 
 __all__ = ["EXPERIMENTS", "PROFILES", "Experiment", "Profile", "Run", "get"]
 
+PAPERS = (nokland, bdfa, breloff, launay, bottleneck, slides, mixing)
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
-    for experiment in (BP_FA_DFA, *(one for paper in (nokland, bdfa, breloff, launay, slides, mixing) for one in paper.EXPERIMENTS))
+    for experiment in (BP_FA_DFA, *(one for paper in PAPERS for one in paper.EXPERIMENTS))
 }
 
 

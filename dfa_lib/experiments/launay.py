@@ -1,23 +1,18 @@
-"""Launay, Poli and Krzakala, Principled training of neural networks with direct feedback alignment: alignment as a guide to practice,
-and the bottleneck that prevents it. The text at hand is the abstract; settings that it lacks are from the authors' public code.
+"""Launay, Poli and Krzakala, Principled training of neural networks with direct feedback alignment: alignment as a guide to practice.
+The text at hand is the abstract; settings that it lacks are from the authors' public code. `bottleneck` has what prevents alignment.
 
 The code runs CIFAR-10 on three layers of 800 tanh units with plain SGD; here the same networks meet MNIST, each variant at its own best of
-four learning rates on held-out data. Chapters 11_alignment_and_practice and 12_bottleneck read this.
+four learning rates on held-out data. Chapter 11_alignment_and_practice reads this.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from ..config import Config, Optimizer
 from ..graph import Rule, bdfa, bp, dfa, fa, fp, ifa
-from ..verdicts import Claim, gap, value
 from .base import Experiment, Profile
-
-if TYPE_CHECKING:
-    from ..records import Record
 
 SOURCE = "launay2019"
 BASE = Config(
@@ -117,51 +112,4 @@ PRACTICE = Experiment(
               "paper": Profile(seeds=10, changes={"epochs": 100})},
 )  # fmt: skip
 
-# --- the bottleneck ----------------------------------------------------------------------------------------------------------
-
-MIDDLE, WIDTHS = 3, (1, 2, 5, 10, 20, 50, 100, 200, 400)
-_WIDE = replace(BASE, hidden=(400,) * 5)
-
-
-def _narrow(width: int) -> tuple[int, ...]:
-    return tuple(width if layer == MIDDLE else 400 for layer in range(1, 6))
-
-
-BOTTLENECK = Experiment(
-    name="launay-bottleneck",
-    title="5x400 with a narrow layer in the middle: truly narrow, and as a mask on its gradient",
-    source=f"{SOURCE}, abstract",
-    variants={f"narrow, {width}": replace(_WIDE, hidden=_narrow(width)) for width in WIDTHS}
-    | {f"masked, {width}": replace(_WIDE, bottleneck=(MIDDLE, width)) for width in WIDTHS if width < 400}
-    | {f"BP, narrow, {width}": replace(_WIDE, hidden=_narrow(width), rule=bp(), alignment=0) for width in WIDTHS},
-    profiles={"smoke": Profile(seeds=1, changes=SMOKE | {"epochs": 1}), "laptop": Profile(seeds=3, changes={"epochs": 10}),
-              "paper": Profile(seeds=5, changes={"epochs": 50})},
-)  # fmt: skip
-
-EXPERIMENTS = (ALIGNMENT, RATE_SEARCH, PRACTICE, BOTTLENECK)
-
-# --- metrics and claims ------------------------------------------------------------------------------------------------------
-
-
-def angle_at(layer: int) -> Callable[[Record], float | None]:
-    """The delta angle of a hidden layer at the end of a run, as a metric."""
-
-    def metric(record: Record) -> float | None:
-        measured = [row["alignment"] for row in record.evaluations if "alignment" in row][-1]
-        return measured["delta_angle"][measured["layers"].index(layer)]
-
-    metric.__doc__ = f"Alignment angle of layer {layer} at the end (degrees)."
-    return metric
-
-
-CLAIMS: tuple[Claim, ...] = (
-    *(
-        Claim(f"L2/{how}/{where}", f"a layer of one unit prevents alignment: {words} ({how})", f"{SOURCE}, abstract", test)
-        for how in ("narrow", "masked")
-        for where, words, test in (
-            ("itself", "its own", value(BOTTLENECK.name, angle_at(MIDDLE), f"{how}, 1", low=80.0)),
-            ("below", "of the layer below, against no bottleneck",
-             gap(BOTTLENECK.name, angle_at(MIDDLE - 1), f"{how}, 1", "narrow, 400", low=5.0)),
-        )
-    ),
-)  # fmt: skip
+EXPERIMENTS = (ALIGNMENT, RATE_SEARCH, PRACTICE)
