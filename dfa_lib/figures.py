@@ -5,7 +5,7 @@ Lines are means over seeds, bands reach from the lowest to the highest seed: wit
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from . import style
 from .experiments.base import Experiment
 from .sweep import Results
-from .verdicts import Claim, Evidence, difference, verdict
+from .verdicts import Claim, Evidence, Interval, difference, verdict
 
 
 def _curves(results: Results, variant: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
@@ -149,3 +149,22 @@ def _unique(axes: Iterable[Axes]) -> tuple[list, list]:
     """Handles and labels of several axes, each label once."""
     found = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     return list(found.values()), list(found)
+
+
+def _find(evidence: Evidence, experiment: Experiment, variants: Collection[str] | None = None) -> Results | None:
+    return evidence.find(experiment.name, variants or list(experiment.variants))
+
+
+def _mean(values: Sequence[float | None], digits: int = 2) -> str:
+    numbers = pd.Series(values, dtype=float)
+    return f"{numbers.mean():.{digits}f}" + (f" ± {numbers.std():.{digits}f}" if len(numbers) > 1 else "")
+
+
+def _band(ax: Axes, x: np.ndarray, values: np.ndarray, line: str = "-", **look) -> None:
+    """The mean over seeds, and a band from the lowest to the highest."""
+    ax.plot(x, values.mean(axis=0), line, **look)
+    ax.fill_between(x, values.min(axis=0), values.max(axis=0), color=look["color"], alpha=0.18, linewidth=0)
+
+
+def _bars(effect: Interval) -> list[list[float]]:
+    return [[effect.mean - effect.low], [effect.high - effect.mean]]

@@ -11,31 +11,16 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from . import figures, style
 from .experiments import nokland
 from .experiments.base import Experiment
+from .figures import _band, _bars, _find, _mean
 from .sweep import Results
-from .verdicts import NOT_RUN, Claim, Evidence, Interval, difference, verdict
+from .verdicts import NOT_RUN, Claim, Evidence, difference, verdict
 
 METHODS = ("BP", "FA", "DFA")
-
-
-def _find(evidence: Evidence, experiment: Experiment, variants: Collection[str] | None = None) -> Results | None:
-    return evidence.find(experiment.name, variants or list(experiment.variants))
-
-
-def _mean(values: Sequence[float | None], digits: int = 2) -> str:
-    numbers = pd.Series(values, dtype=float)
-    return f"{numbers.mean():.{digits}f}" + (f" ± {numbers.std():.{digits}f}" if len(numbers) > 1 else "")
-
-
-def _band(ax: Axes, x: np.ndarray, values: np.ndarray, line: str = "-", **look) -> None:
-    """The mean over seeds, and a band from the lowest to the highest."""
-    ax.plot(x, values.mean(axis=0), line, **look)
-    ax.fill_between(x, values.min(axis=0), values.max(axis=0), color=look["color"], alpha=0.18, linewidth=0)
 
 
 # --- how many claims came out how ------------------------------------------------------------------------------------------
@@ -96,10 +81,6 @@ def gaps(evidence: Evidence) -> Figure:
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
     figure.supxlabel("\n".join(budgets) or NOT_RUN, fontsize=7.5, color=style.GREY)
     return figure
-
-
-def _bars(effect: Interval) -> list[list[float]]:
-    return [[effect.mean - effect.low], [effect.high - effect.mean]]
 
 
 def error_curves(evidence: Evidence, experiment: Experiment, variants: Sequence[str], title: str) -> Figure:
