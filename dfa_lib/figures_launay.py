@@ -169,21 +169,32 @@ def scatter(evidence: Evidence) -> Figure:
         return figures.not_run(launay.PRACTICE)
     figure, axes = plt.subplots(1, 2, figsize=(style.TEXT_WIDTH, 3.6), sharex=True)
     for ax, claim, label in zip(axes, launay.L1.values(), ("DFA's test error (%)", "DFA's test error minus BP's (points)"), strict=True):
-        for k, (cosines, errors, control) in enumerate(claim.test.points(results), 1):
+        found, places = verdict(claim, evidence), []
+        for cosines, errors, control in claim.test.points(results):
             x, y = np.array(cosines, dtype=float), np.mean(errors) - np.mean(control or [0.0])
+            places.append((x.mean(), y))
             ax.plot(x.mean(), y, "^", color=style.BLUE, markersize=4)
-            ax.annotate(f"{k}", (x.mean(), y), (3, 2), textcoords="offset points", fontsize=8)
             if min(len(errors), len(control or errors)) > 1:
                 effect = difference(errors, control) if control else combination([errors], [1.0])
                 spread = [[x.mean() - x.min()], [x.max() - x.mean()]]
                 ax.errorbar(x.mean(), y, xerr=spread, yerr=_bars(effect), color=style.BLUE, alpha=0.35, linewidth=1)
-        found = verdict(claim, evidence)
+        _number(ax, np.array(places))
         said = f"{found.effect:.2f}\nover {found.effect.n} practices" if found.effect else NOT_RUN
         ax.set_title(f"rank correlation {said}")
         ax.set(xlabel="cosine with BP's delta", ylabel=label)
     axes[1].axhline(0, color=style.GREY, linewidth=0.8, linestyle="--")
     figure.supxlabel(results.provenance(), fontsize=7.5, color=style.GREY)
     return figure
+
+
+def _number(ax: Axes, points: np.ndarray) -> None:
+    """Numbers from 1 beside points, (n, 2), each on the side away from its nearest neighbour."""
+    scaled = points / np.maximum(np.ptp(points, axis=0), 1e-9)
+    for k, point in enumerate(scaled):
+        others = np.delete(scaled, k, axis=0)
+        dx, dy = point - others[np.square(others - point).sum(axis=1).argmin()]
+        side = {"ha": "left" if dx >= 0 else "right", "va": "bottom" if dy >= 0 else "top"}
+        ax.annotate(f"{k + 1}", points[k], (3 if dx >= 0 else -3, 1 if dy >= 0 else -1), textcoords="offset points", fontsize=8, **side)
 
 
 def practice_table(evidence: Evidence) -> pd.DataFrame:

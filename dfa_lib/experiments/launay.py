@@ -266,8 +266,9 @@ def most_undefined(record: Record) -> float:
 
 
 # --- claims ------------------------------------------------------------------------------------------------------------------
-# Declared before the recorded runs. L1 is the paper's. That a measure is not another, that alignment grows from the first layer up
-# and that it falls back when the training error vanishes are questions that this literature leaves open, put as claims.
+# Declared before the recorded runs. L1 is the paper's. That alignment grows from the first layer up is reported by Refinetti, d'Ascoli,
+# Ohana and Goldt, of DFA. That one measure is not another, and that alignment falls back when the training error vanishes, are
+# questions of ours, put as claims.
 
 TEST = "test_error_pct"
 BELOW_ZERO = -ABOVE_ZERO
@@ -313,10 +314,11 @@ _QUESTIONS: Mapping[str, tuple[str, Experiment, Callable[[Record], float | None]
 }
 FOLLOWED_CLAIMS: Mapping[str, Mapping[str, Claim]] = {
     question: {
-        name: Claim(f"alignment/{question}/{name}", f"{says} ({name})", PLACE, value(experiment.name, metric, name, **bounds))
+        name: Claim(f"alignment/{question}/{name}", f"{says} ({name})", "refinetti2021, abstract" if question == "upward" else PLACE,
+                    value(experiment.name, metric, name, **bounds))
         for name in FOLLOWED
     }
     for question, (says, experiment, metric, bounds) in _QUESTIONS.items()
-}
+}  # fmt: skip
 
 CLAIMS: tuple[Claim, ...] = (*L1.values(), *GOOD.values(), *(claim for claims in FOLLOWED_CLAIMS.values() for claim in claims.values()))
