@@ -262,6 +262,7 @@ def test_good_practice_is_better_in_all_that_is_asked(all_good):
     assert (mixed.outcome, [part.outcome for part in mixed.parts]) == (PARTLY, [REPRODUCED, CONTRADICTED, CONTRADICTED])
     closer = verdict(launay.GOOD["dropout"], changed(**{"DFA, dropout": {"test": 5.0}, "BP, dropout": {"test": 9.0}}))
     assert [part.outcome for part in closer.parts] == [REPRODUCED, CONTRADICTED, REPRODUCED]
+    assert closer.parts[2].effect.mean == pytest.approx((5 - 9) - (6 - 5 * COSINE["base"] - 2))
     assert verdict(launay.GOOD["ReLU"], changed(**{"DFA, ReLU": {"cosine": 0.1, "test": 9.0}})).outcome == CONTRADICTED
 
 
@@ -382,7 +383,7 @@ def test_practice_table_compares_with_the_control_and_flags_edges(all_good, monk
     monkeypatch.setattr(launay, "OWN_RATES", {**launay.OWN_RATES, ("DFA", "base"): 3.0})
     table = figures_launay.practice_table(all_good)
     assert table.loc["1 base", "rates"] == "3 (edge) / 0.3" and table.loc["2 raw feedback", "rates"] == "0.1 / 0.3"
-    gap = difference([6 - 5 * COSINE["base"] + off for off in (-1e-3, 0, 1e-3)], [2 + off for off in (-1e-3, 0, 1e-3)])
+    gap = difference([6 - 5 * COSINE["base"] + off for off in (-1e-3, 0.0, 1e-3)], [2.0 + off for off in (-1e-3, 0.0, 1e-3)])
     assert table.loc["1 base", "DFA minus BP [95 %]"] == f"{gap:+.2f}"
     assert table.loc["1 base", "BP, %"] == table.loc["3 shared feedback", "BP, %"] == "2.00\u00a0±\u00a00.00 (0.10)"
     assert set(figures_launay.practice_table(Evidence(directory=tmp_path))["DFA, %"]) == {NOT_RUN}
