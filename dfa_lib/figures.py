@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from . import style
 from .experiments.base import Experiment
 from .sweep import Results
-from .verdicts import Claim, Evidence, difference, verdict
+from .verdicts import Claim, Evidence, Interval, difference, verdict
 
 
 def _curves(results: Results, variant: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
@@ -164,3 +164,7 @@ def _band(ax: Axes, x: np.ndarray, values: np.ndarray, line: str = "-", **look) 
     """The mean over seeds, and a band from the lowest to the highest."""
     ax.plot(x, values.mean(axis=0), line, **look)
     ax.fill_between(x, values.min(axis=0), values.max(axis=0), color=look["color"], alpha=0.18, linewidth=0)
+
+
+def _bars(effect: Interval) -> list[list[float]]:
+    return [[effect.mean - effect.low], [effect.high - effect.mean]]

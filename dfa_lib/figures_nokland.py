@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from . import figures, style
 from .experiments import nokland
 from .experiments.base import Experiment
-from .figures import _band, _find, _mean
+from .figures import _band, _bars, _find, _mean
 from .sweep import Results
-from .verdicts import NOT_RUN, Claim, Evidence, Interval, difference, verdict
+from .verdicts import NOT_RUN, Claim, Evidence, difference, verdict
 
 if TYPE_CHECKING:
     from .records import Record
@@ -86,10 +85,6 @@ def gaps(evidence: Evidence) -> Figure:
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels))
     figure.supxlabel("\n".join(budgets) or NOT_RUN, fontsize=7.5, color=style.GREY)
     return figure
-
-
-def _bars(effect: Interval) -> list[list[float]]:
-    return [[effect.mean - effect.low], [effect.high - effect.mean]]
 
 
 def error_curves(evidence: Evidence, experiment: Experiment, variants: Sequence[str], title: str) -> Figure:

@@ -8,6 +8,8 @@ about and is declared before the run. `verdict(claim, Evidence())` comes from re
     partly        neither; or only some parts of the claim hold
     not run here  no records, too few seeds (a test names the smallest number), or a value that is not finite
 
+Of a `Correlation` the interval is over variants: they are the sample, and seeds only make each variant's mean firmer.
+
 A metric is the name of a final figure of a record ("test_error_pct") or a function from a record to a number, whose docstring
 says what it is. Chapter 17_scorecard gathers the verdicts.
 """
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 REPRODUCED, PARTLY, CONTRADICTED, NOT_RUN = "reproduced", "partly", "contradicted", "not run here"
 #: Below this an interval over seeds says next to nothing: with two, Student's factor is 12.7. A test may ask for more.
 MIN_SEEDS = 3
+#: Below this the interval of a rank correlation of zero reaches beyond 0.7 on both sides.
+MIN_VARIANTS = 8
 #: The smallest positive number: the bound of 'more than zero'.
 ABOVE_ZERO = math.nextafter(0.0, 1.0)
 
@@ -42,7 +46,7 @@ Metric = str | Callable[["Record"], float | None]
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its 95 % confidence interval, and the number of seeds on its smallest side."""
+    """An estimate with its 95 % confidence interval, and the size of the sample: seeds on its smallest side, or variants correlated."""
 
     mean: float
     low: float
@@ -86,6 +90,23 @@ def share(count: int, n: int) -> Interval:
     return Interval(count / n, float(interval.low), float(interval.high), n)
 
 
+def rank_correlation(x: Sequence[float], y: Sequence[float]) -> Interval:
+    """Spearman's rank correlation of pairs, with the 95 % interval of Bonett and Wright (2000): Fisher's, with ranks' variance.
+
+    Raises `DfaLibError` for fewer than four pairs, and where all x or all y are equal.
+    """
+    from scipy import stats
+
+    if len(x) < 4 or min(len(set(x)), len(set(y))) < 2:
+        raise DfaLibError(f"a rank correlation needs four pairs, and values that differ; got {len(x)} pairs, {len(set(x))} and "
+                          f"{len(set(y))} different values")  # fmt: skip
+    found = max(-1.0, min(1.0, float(stats.spearmanr(x, y).statistic)))
+    if abs(found) == 1:
+        return Interval(found, found, found, len(x))
+    z, half = math.atanh(found), float(stats.norm.ppf(0.975)) * math.sqrt((1 + found**2 / 2) / (len(x) - 3))
+    return Interval(found, math.tanh(z - half), math.tanh(z + half), len(x))
+
+
 # --- what a claim compares -----------------------------------------------------------------------------------------------
 
 
@@ -116,6 +137,37 @@ class Share:
 
 
 @dataclass(frozen=True)
+class Correlation:
+    """The rank correlation, over variants, of mean(x) with mean(y) lies between `low` and `high`, both included.
+
+    The sample is the variants, of which there are at least `MIN_VARIANTS`, and not the seeds. With `controls`, one a variant, the
+    control's mean(y) is subtracted from the variant's. Raises `DfaLibError` for too few variants, or another number of controls.
+    """
+
+    experiment: str
+    x: Metric
+    y: Metric
+    variants: tuple[str, ...]
+    controls: tuple[str, ...] = ()
+    low: float = -math.inf
+    high: float = math.inf
+    seeds: int = MIN_SEEDS  #: of each variant and of each control
+
+    def __post_init__(self) -> None:
+        if len(self.variants) < MIN_VARIANTS or len(self.controls) not in (0, len(self.variants)):
+            raise DfaLibError(f"a correlation needs at least {MIN_VARIANTS} variants, and a control of each or none; got "
+                              f"{len(self.variants)} variants and {len(self.controls)} controls")  # fmt: skip
+
+    def points(self, results: Results) -> list[tuple[list, list, list]]:
+        """For each variant x of each seed, y of each seed, and y of each of its control's seeds ([] where it has no control)."""
+        x, y, controls = (
+            [[measure(record, metric) for record in results.of(variant)] for variant in variants]
+            for metric, variants in ((self.x, self.variants), (self.y, self.variants), (self.y, self.controls))
+        )
+        return list(zip(x, y, controls or [[] for _ in y], strict=True))
+
+
+@dataclass(frozen=True)
 class Parts:
     """Every part holds; or, where `every` is off, at least one."""
 
@@ -123,7 +175,7 @@ class Parts:
     every: bool = True
 
 
-Test = Contrast | Share | Parts
+Test = Contrast | Share | Correlation | Parts
 
 
 def value(experiment: str, metric: Metric, variant: str, low: float = -math.inf, high: float = math.inf) -> Contrast:
@@ -172,7 +224,8 @@ class Claim:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome, the effect with its interval (none for a claim in parts), the seeds, the budget, and what it rests on."""
+    """The outcome, the effect with its interval (none for a claim in parts), the sample's size as in `Interval` (seeds where there is
+    no effect), the budget, and what it rests on."""
 
     outcome: str
     basis: str
@@ -220,30 +273,54 @@ def verdict(claim: Claim, evidence: Evidence) -> Verdict:
 def _judge(test: Test, evidence: Evidence) -> Verdict:
     if isinstance(test, Parts):
         return _compose(test, [_judge(part, evidence) for part in test.parts])
-    variants = [test.variant] if isinstance(test, Share) else list(test.weights)
+    read = _reads(test)
+    variants = list(dict.fromkeys(variant for _, names in read for variant in names))
     results = evidence.find(test.experiment, variants, test.seeds)
+    who = " and ".join(variants) if len(variants) < MIN_VARIANTS else f"{len(variants)} variants"
     if results is None:
-        return Verdict(NOT_RUN, f"no records of {' and '.join(variants)} in {test.experiment}")
-    samples = [[measure(record, test.metric) for record in results.of(variant)] for variant in variants]
-    n, budget, what = min(map(len, samples)), results.provenance(), describe(test.metric)
+        return Verdict(NOT_RUN, f"no records of {who} in {test.experiment}")
+    what, n, budget = _what(test), min(len(results.of(variant)) for variant in variants), results.provenance()
     if n < test.seeds:
-        return Verdict(NOT_RUN, f"{what} of {' and '.join(variants)}: {n} seed(s), and a verdict needs {test.seeds}", None, n, budget)
-    if lost := sum(v is None or not math.isfinite(v) for sample in samples for v in sample):
-        return Verdict(NOT_RUN, f"{what} of {' and '.join(variants)} is not finite in {lost} run(s)", None, n, budget)
+        return Verdict(NOT_RUN, f"{what} of {who}: {n} seed(s), and a verdict needs {test.seeds}", None, n, budget)
+    values = [(record, measure(record, metric)) for metric, names in read for variant in names for record in results.of(variant)]
+    if lost := len({(record.variant, record.seed) for record, v in values if v is None or not math.isfinite(v)}):
+        return Verdict(NOT_RUN, f"{what} of {who} is not finite in {lost} run(s)", None, n, budget)
+    low, high, claimed = test.low, test.high, _range(test.low, test.high)
     if isinstance(test, Share):
-        effect = share(sum(test.low <= v <= test.high for v in samples[0]), n)
+        effect = share(sum(test.low <= v <= test.high for _, v in values), n)
         low, high = test.least, test.most
         claimed = _range(low or -math.inf, math.inf if high == 1 else high)
         what = f"{what} {_range(test.low, test.high)} in a share of seeds"
         said = f"{test.variant}: {effect:.2f}"
+    elif isinstance(test, Correlation):
+        x, y, controls = ([statistics.mean(sample or [0.0]) for sample in part] for part in zip(*test.points(results), strict=True))
+        y = [own - control for own, control in zip(y, controls, strict=True)]
+        if min(len(set(x)), len(set(y))) < 2:
+            return Verdict(NOT_RUN, f"{what} of {who}: one value in all of them, and so no ranks", None, n, budget)
+        effect = rank_correlation(x, y)
+        said = f"variants, each a mean of at least {n} seeds: {effect:.2f}"
     else:
+        samples = [[v for record, v in values if record.variant == variant] for variant in variants]
         effect = combination(samples, list(test.weights.values()))
-        low, high, claimed = test.low, test.high, _range(test.low, test.high)
         said = f"{_sum(test.weights)}: {effect:.3g}"
     inside, outside = low <= effect.low and effect.high <= high, effect.low > high or effect.high < low
     outcome = REPRODUCED if inside else CONTRADICTED if outside else PARTLY
-    shown, aim = f"{said}, n = {n}", (what, claimed)
-    return Verdict(outcome, f"{what} of {shown}; claimed {claimed}", effect, n, budget, shown=shown, aim=aim)
+    shown, aim = f"{said}, n = {effect.n}", (what, claimed)
+    return Verdict(outcome, f"{what} of {shown}; claimed {claimed}", effect, effect.n, budget, shown=shown, aim=aim)
+
+
+def _reads(test: Contrast | Share | Correlation) -> list[tuple[Metric, Collection[str]]]:
+    """The metrics that a test reads, each with the variants of which it is read."""
+    if isinstance(test, Correlation):
+        return [(test.x, test.variants), (test.y, test.variants + test.controls)]
+    return [(test.metric, (test.variant,) if isinstance(test, Share) else test.weights)]
+
+
+def _what(test: Contrast | Share | Correlation) -> str:
+    """What is measured, in words."""
+    if isinstance(test, Correlation):
+        return f"rank correlation: {describe(test.x)}, with {describe(test.y)}" + (" minus the control's" if test.controls else "")
+    return describe(test.metric)
 
 
 def _compose(test: Parts, parts: list[Verdict]) -> Verdict:

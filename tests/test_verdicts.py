@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 
+import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -15,8 +16,8 @@ from dfa_lib.errors import DfaLibError
 from dfa_lib.experiments import EXPERIMENTS, Experiment, Profile
 from dfa_lib.graph import dfa, fa
 from dfa_lib.verdicts import (
-    ABOVE_ZERO, CONTRADICTED, MIN_SEEDS, NOT_RUN, PARTLY, REPRODUCED, Claim, Contrast, Evidence, Share, combination, describe, difference,
-    every, gap, near, order, share, some, value, verdict,
+    ABOVE_ZERO, CONTRADICTED, MIN_SEEDS, MIN_VARIANTS, NOT_RUN, PARTLY, REPRODUCED, Claim, Contrast, Correlation, Evidence, Share,
+    combination, describe, difference, every, gap, near, order, rank_correlation, share, some, value, verdict,
 )  # fmt: skip
 from dfa_lib.records import Record
 
@@ -130,6 +131,44 @@ def test_share_of_a_published_example(count, n, low, high):
     assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5) and (found.mean, found.n) == (count / n, n)
 
 
+#: A textbook's: IQ and hours of television a week of ten people, rank correlation -29/165.
+IQ = [106.0, 100.0, 86.0, 101.0, 99.0, 103.0, 97.0, 113.0, 112.0, 110.0]
+TELEVISION = [7.0, 27.0, 2.0, 50.0, 28.0, 29.0, 20.0, 12.0, 6.0, 17.0]
+
+
+def test_rank_correlation_of_a_published_example():
+    found = rank_correlation(IQ, TELEVISION)
+    assert found.mean == pytest.approx(-29 / 165) and found.n == 10
+    assert (found.low, found.high) == pytest.approx((-0.7278, 0.5146), abs=1e-4)  # tanh(-0.17760 -+ 1.95996 sqrt(1.015445 / 7))
+
+
+def test_rank_correlation_depends_on_ranks_alone():
+    found = rank_correlation(IQ, TELEVISION)
+    assert rank_correlation(TELEVISION, IQ).low == pytest.approx(found.low)
+    stretched = rank_correlation([math.exp(v) for v in IQ], [v**3 for v in TELEVISION])
+    turned = rank_correlation([-v for v in IQ], TELEVISION)
+    assert (stretched.mean, stretched.low, stretched.high) == pytest.approx((found.mean, found.low, found.high))
+    assert (turned.mean, turned.low, turned.high) == pytest.approx((-found.mean, -found.high, -found.low))
+
+
+def test_rank_correlation_covers_the_true_one_nineteen_times_in_twenty():
+    draw, true = np.random.default_rng(0), 6 / math.pi * math.asin(0.6 / 2)  # of normal pairs of correlation 0.6
+    hits = 0
+    for _ in range(400):
+        x, noise = draw.normal(size=(2, 14))
+        found = rank_correlation(x.tolist(), (0.6 * x + 0.8 * noise).tolist())
+        hits += found.low <= true <= found.high
+    assert 0.93 < hits / 400 < 0.98
+
+
+def test_rank_correlation_without_ranks():
+    rising, flat = [1.0, 2.0, 3.0, 4.0], [2.0] * 4
+    assert (rank_correlation(rising, rising).low, rank_correlation(rising, rising[::-1]).high) == (1, -1)
+    for x, y in ((rising[:3], rising[1:]), (flat, rising), (rising, flat)):
+        with pytest.raises(DfaLibError, match="a rank correlation needs four pairs, and values that differ"):
+            rank_correlation(x, y)
+
+
 # --- outcomes --------------------------------------------------------------------------------------------------------------
 
 NINES = [8.0, 9.0, 10.0, 11.0]  # mean 9.5
@@ -222,6 +261,107 @@ def test_value_that_is_not_finite_has_no_verdict(lost, test):
 def test_unknown_metric_names_the_run_and_what_it_has():
     with pytest.raises(DfaLibError, match=r"tiny/[0-9a-f]{16}: no final figure 'tset_error' \(has: constant_output, test_error_pct\)"):
         judged(value("tiny", "tset_error", "A"), A=[1.0] * 3)
+
+
+# --- correlations over variants ------------------------------------------------------------------------------------------
+
+PRACTICES, BESIDE = tuple("abcdefghijkl"), tuple("ABCDEFGHIJKL")
+MANY = Experiment(
+    "many", "Many variants", "nokland2016, Table 1",
+    {name: dataclasses.replace(BASE, hidden=(k,)) for k, name in enumerate(PRACTICES + BESIDE, 1)},
+    {"smoke": Profile(1), "laptop": Profile(3, {"epochs": 2})},
+)  # fmt: skip
+ALIGNED = dict(zip(PRACTICES, (0.9, 0.1, 0.5, 0.3, 0.7, 0.2, 0.8, 0.4, 0.6, 0.0, 0.95, 0.45), strict=True))
+#: Errors that fall with alignment, but for one swap; and the controls', which do not know of it.
+ERRORS = {name: 5 - 3 * a for name, a in ALIGNED.items()} | {"a": 2.9, "e": 2.3}
+CONTROL = dict(zip(BESIDE, (2.0, 2.1, 1.9, 2.0, 2.2, 1.8, 2.0, 2.1, 1.9, 2.0, 2.2, 1.8), strict=True))
+
+
+def cos(record):
+    """Cosine."""
+    return record.final["cos"]
+
+
+def practices(errors=ERRORS, control=CONTROL, aligned=ALIGNED, seeds=3, fewer=()):
+    """Made-up runs, seeds around the mean of each variant."""
+    made = []
+    for name in PRACTICES + BESIDE:
+        for seed in range(seeds - (name in fewer)):
+            off = (seed - (seeds - 1) / 2) / 100
+            both = errors | control
+            final = {"test_error_pct": both[name] if both[name] is None else both[name] + off, "constant_output": False,
+                     "cos": aligned.get(name, 1.0) - off}  # fmt: skip
+            made.append(Record("many", name, "laptop", seed, f"{name}{seed}", {}, "finished", 40, [], final, 1.0, 0.5, 1, "CPU", 1,
+                               {"torch": "2.9"}, {}, {}))  # fmt: skip
+    return Evidence(_read={"many": {"laptop": sweep.Results(MANY, "laptop", tuple(made))}})
+
+
+PLAIN = Correlation("many", cos, "test_error_pct", PRACTICES, high=-ABOVE_ZERO)
+CONTROLLED = dataclasses.replace(PLAIN, controls=BESIDE)
+
+
+def test_correlation_is_over_the_means_of_variants():
+    found = judged(PLAIN, practices())
+    expected = rank_correlation([ALIGNED[name] for name in PRACTICES], [ERRORS[name] for name in PRACTICES])
+    assert found.outcome == REPRODUCED and found.effect.mean == pytest.approx(expected.mean) and -1 < expected.mean < -0.9
+    assert (found.effect.low, found.effect.high, found.n) == (pytest.approx(expected.low), pytest.approx(expected.high), 12)
+    assert "24 variants" not in found.basis and "3 seed(s)" in found.budget
+    assert judged(PLAIN, practices(seeds=9)).effect == found.effect, "more seeds are not more variants"
+
+
+def test_changed_records_change_the_correlations_verdict():
+    worse = ERRORS | {"a": 6.0, "k": 7.0, "g": 5.5}  # three of the best aligned now err most
+    assert outcome(PLAIN, practices(worse)) == PARTLY
+    assert outcome(PLAIN, practices({name: -error for name, error in ERRORS.items()})) == CONTRADICTED
+    assert outcome(PLAIN, practices(aligned={name: -a for name, a in ALIGNED.items()})) == CONTRADICTED
+    assert outcome(dataclasses.replace(PLAIN, high=-0.95), practices()) == PARTLY
+
+
+def test_one_failure_does_not_decide_a_rank_correlation():
+    assert judged(PLAIN, practices(ERRORS | {"j": 90.0})).effect == judged(PLAIN, practices()).effect
+
+
+def test_control_is_subtracted():
+    follow = {upper: ERRORS[lower] - 0.3 * ALIGNED[lower] for lower, upper in zip(PRACTICES, BESIDE, strict=True)}
+    found = practices(control=follow)  # the excess is 0.3 times the cosine: it rises
+    assert outcome(PLAIN, found) == REPRODUCED and outcome(CONTROLLED, found) == CONTRADICTED
+    assert outcome(CONTROLLED, practices()) == REPRODUCED
+    base = dataclasses.replace(PLAIN, controls=("A",) * 12)  # one control for all moves every point alike
+    assert judged(base, practices()).effect == judged(PLAIN, practices()).effect
+
+
+@pytest.mark.parametrize("fewer", ["a", "l", "B"])
+def test_every_variant_of_a_correlation_and_every_control_needs_its_seeds(fewer):
+    found = judged(CONTROLLED, practices(fewer=fewer))
+    assert (found.outcome, found.n, found.effect) == (NOT_RUN, 2, None) and "24 variants: 2 seed(s), and a verdict needs 3" in found.basis
+    assert outcome(CONTROLLED, practices(seeds=4, fewer=fewer)) == REPRODUCED
+    assert outcome(CONTROLLED, practices(seeds=1)) == NOT_RUN
+
+
+def test_correlation_without_a_value_or_without_ranks_has_no_verdict():
+    found = judged(dataclasses.replace(PLAIN, controls=("A",) * 12), practices(control=CONTROL | {"A": None}))
+    assert found.outcome == NOT_RUN and found.basis.endswith("of 13 variants is not finite in 3 run(s)")
+    lost = judged(PLAIN, practices(aligned=ALIGNED | {"c": math.nan}))
+    assert lost.outcome == NOT_RUN and lost.basis.endswith("of 12 variants is not finite in 3 run(s)")
+    flat = judged(PLAIN, practices(dict.fromkeys(PRACTICES, 2.0)))
+    assert flat.outcome == NOT_RUN and flat.basis.endswith("one value in all of them, and so no ranks")
+    missing = Evidence(_read={"many": {}})
+    assert judged(PLAIN, missing).basis == "no records of 12 variants in many"
+
+
+def test_reader_sees_what_was_correlated_and_over_what():
+    basis = judged(CONTROLLED, practices()).basis
+    what = "rank correlation: Cosine, with test error (%) minus the control's"
+    assert basis.startswith(f"{what} of variants, each a mean of at least 3 seeds: -0.9")
+    assert basis.endswith("n = 12; claimed below 0")
+
+
+def test_correlation_refuses_few_variants_and_half_the_controls():
+    assert MIN_VARIANTS == 8
+    with pytest.raises(DfaLibError, match="at least 8 variants, and a control of each or none; got 7 variants and 0 controls"):
+        Correlation("many", cos, "test_error_pct", PRACTICES[:7])
+    with pytest.raises(DfaLibError, match="got 12 variants and 1 controls"):
+        dataclasses.replace(PLAIN, controls=("A",))
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------------
