@@ -131,7 +131,13 @@ F1_SEARCH = Experiment(
 )
 
 #: As `OWN_RATES`, of that search.
-F1_OWN_RATES: Mapping[str, float] = dict.fromkeys(F1_METHODS, 1e-4)
+F1_OWN_RATES: Mapping[str, float] = {
+    "BP, tanh": 1e-3, "BP, tanh, no derivative": 3e-4, "FA, tanh": 3e-4, "FA, tanh, no derivative": 3e-4, "DFA, tanh": 1e-3,
+    "DFA, tanh, no derivative": 3e-4, "BP, logistic": 1e-3, "BP, logistic, no derivative": 3e-4, "FA, logistic": 1e-3,
+    "FA, logistic, no derivative": 1e-3, "DFA, logistic": 1e-3, "DFA, logistic, no derivative": 1e-3, "BP, relu": 1e-3,
+    "BP, relu, no derivative": 3e-4, "FA, relu": 3e-4, "FA, relu, no derivative": 3e-4, "DFA, relu": 3e-4,
+    "DFA, relu, no derivative": 3e-4,
+}  # fmt: skip
 
 NO_DERIVATIVE = Experiment(
     name="breloff-no-derivative",
