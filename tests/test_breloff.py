@@ -9,7 +9,7 @@ import pytest
 
 from dfa_lib import figures_breloff, style, sweep
 from dfa_lib.config import differences
-from dfa_lib.experiments import EXPERIMENTS, Experiment, breloff
+from dfa_lib.experiments import EXPERIMENTS, breloff
 from dfa_lib.graph import shallow
 from dfa_lib.records import Record
 from dfa_lib.training import train
@@ -40,14 +40,6 @@ _configs = Experiment.configs
 @functools.cache
 def configs(experiment, profile):
     return _configs(EXPERIMENTS[experiment], profile)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def each_configuration_is_made_once():
-    """Types are checked in tests, so hundreds of configurations for every verdict would take seconds."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Experiment, "configs", lambda self, profile: configs(self.name, profile))
-        yield
 
 
 def made(experiment, variant, seed=0, profile="laptop", error=None, delta=0):
