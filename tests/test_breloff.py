@@ -34,12 +34,10 @@ def hoped(experiment, variant):
     return 20.0 + 5 * int(variant[-1]) if stuck else 3.0
 
 
-_configs = Experiment.configs
-
-
 @functools.cache
 def configs(experiment, profile):
-    return _configs(EXPERIMENTS[experiment], profile)
+    """Types are checked in tests, so making a configuration takes a while."""
+    return EXPERIMENTS[experiment].configs(profile)
 
 
 def made(experiment, variant, seed=0, profile="laptop", error=None, delta=0):
