@@ -18,12 +18,15 @@ from .sweep import Results
 from .verdicts import NOT_RUN, Evidence, Interval, difference
 
 TEST = breloff.TEST
-STRAIGHT = style.Style(style.GREEN, "d", "straight-through BP")
+STRAIGHT = {
+    "straight-through BP": style.Style(style.GREEN, "d", "straight-through BP"),
+    "straight-through DFA": style.Style(style.SKY, "v", "straight-through DFA"),
+}
 
 
 def _look(variant: str) -> style.Style:
     rule = variant.split(",")[0]
-    return STRAIGHT if rule == STRAIGHT.label else style.method(rule.lower())
+    return STRAIGHT.get(rule) or style.method(rule.lower())
 
 
 def _panels(experiment: Experiment) -> dict[str, dict[str, dict[float, str]]]:

@@ -150,7 +150,7 @@ def test_dfa_into_the_input_needs_no_derivative_and_bp_without_one_moves_the_out
 def test_claims_hold_where_they_should_and_need_three_seeds(good, tmp_path):
     assert set(outcomes(good).values()) == {REPRODUCED}
     assert set(outcomes(evidence(seeds=2)).values()) == {NOT_RUN} == set(outcomes(Evidence(directory=tmp_path)).values())
-    assert len(CLAIMS) == len(breloff.CLAIMS) == 2 * 6 + 9
+    assert len(CLAIMS) == len(breloff.CLAIMS) == 2 * 7 + 9
 
 
 #: Claims -> the runs whose changed error or delta must upset these, and no others.
@@ -159,6 +159,7 @@ UPSETS = {
     ("T1/DFA/threshold", "T2/DFA/threshold", "T2/as-straight-through/threshold", "T2/as-smooth/threshold"): [
         ("DFA, threshold, 2", {"error": 40.0})],
     ("T1/straight-through/sign",): [("straight-through BP, sign, 4", {"error": 60.0})],
+    ("T2/gate/sign",): [("straight-through DFA, sign, 2", {"error": 40.0})],
     ("T2/as-straight-through/sign",): [("straight-through BP, sign, 1", {"error": 2.5})],
     ("T2/as-smooth/sign", "T2/as-smooth/threshold"): [("DFA, tanh, 4", {"error": 2.5})],
     ("F1/FA/relu",): [("FA, relu, no derivative, 8", {"error": 3.7})],
@@ -214,16 +215,16 @@ def lines(ax):
 def test_errors_by_depth(good):
     sign, _, tanh = figures_breloff.by_depth(good).axes
     assert [ax.get_title() for ax in (sign, tanh)] == ["sign", "tanh"] and set(lines(tanh)) == {"DFA", "BP"}
-    assert set(lines(sign)) == {"DFA", "straight-through BP", "BP"}
+    assert set(lines(sign)) == {"DFA", "straight-through BP", "straight-through DFA", "BP"}
     assert list(lines(sign)["BP"].get_ydata()) == pytest.approx([25.01, 30.01, 35.01, 40.01])
     assert list(lines(sign)["BP"].get_xdata()) == [1, 2, 3, 4]
-    assert len({line.get_marker() for line in lines(sign).values()}) == 3
+    assert len({line.get_marker() for line in lines(sign).values()}) == 4
 
 
 def test_best_rates_wear_rings_and_dashes_mean_no_derivative(good):
     ax = figures_breloff.rates(good, breloff.RATE_SEARCH).axes[0]
     rings = [line for line in ax.lines if line.get_markersize() == 11]
-    assert [line.get_xdata()[0] for line in rings] == [3e-4] * 3
+    assert [line.get_xdata()[0] for line in rings] == [3e-4] * 4
     ax = figures_breloff.rates(good, breloff.F1_SEARCH).axes[1]
     assert sum(line.get_linestyle() == "--" and len(line.get_xdata()) == 3 for line in ax.lines) == 3
 
@@ -246,7 +247,7 @@ def test_what_is_lost_and_its_interval():
 def test_table_has_a_column_a_depth_and_says_what_was_not_run(tmp_path):
     spread = [made(ZERO, "DFA, sign, 2", seed, error=4.0 + seed) for seed in range(SEEDS)]
     table = figures_breloff.table(evidence(changed=spread, without=("BP, tanh, 3",)), ZERO)
-    assert list(table.index)[:4] == ["DFA, sign", "straight-through BP, sign", "BP, sign", "DFA, threshold"]
+    assert list(table.index)[:4] == ["DFA, sign", "straight-through BP, sign", "straight-through DFA, sign", "BP, sign"]
     assert set(table.index) == set(breloff.METHODS)
     assert list(table.columns) == ["1 layer", "2 layers", "3 layers", "4 layers", "rate", "runs"]
     assert table.loc["DFA, sign", "2 layers"] == "5.01\u00a0±\u00a01.01" and table.loc["DFA, sign", "runs"] == "3 x 10 epochs, laptop"
