@@ -386,6 +386,6 @@ def test_convolution_table_counts_and_compares(whole, tmp_path):
 
 def test_rates_table_has_every_trial(whole, tmp_path):
     found = figures_bottleneck.rates_table(whole)
-    assert list(found.columns) == ["0.03", "0.1", "0.3", "1", "used"] and list(found.index)[0] == "3x800, DFA"
+    assert list(found.columns) == ["0.1", "0.3", "1", "3", "used"] and list(found.index)[0] == "3x800, DFA"
     assert found.loc["fully connected, BP", "1"] == "2.10 ± 0.10"
     assert set(figures_bottleneck.rates_table(Evidence(directory=tmp_path))["0.1"]) == {NOT_RUN}
