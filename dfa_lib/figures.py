@@ -5,6 +5,7 @@ Lines are means over seeds, bands reach from the lowest to the highest seed: wit
 
 from __future__ import annotations
 
+import html
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -122,11 +123,16 @@ def say(ax: Axes, words: str) -> None:
 
 
 class Sentences(pd.DataFrame):
-    """A table of text: on a page its cells are whole, and set from the left (class `sentences`)."""
+    """A table of text: on a page its cells are whole, and set from the left (class `sentences`). A budget that all rows share stands once,
+    below them."""
 
     def _repr_html_(self) -> str:
+        budgets, shown, below = set(self.get("budget", ())), self, ""
+        if len(budgets) == 1:
+            shown, (budget,) = self.drop(columns="budget"), budgets
+            below = f'<p class="budget">{html.escape(budget)}</p>' if budget else ""
         with pd.option_context("display.max_colwidth", None):
-            return self.to_html(classes="sentences")
+            return shown.to_html(classes="sentences") + below
 
 
 def claims(chosen: Iterable[Claim], evidence: Evidence) -> Sentences:

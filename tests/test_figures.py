@@ -75,3 +75,11 @@ def test_a_rule_has_one_style_in_every_figure(results):
     from dfa_lib import style
 
     assert colors["BP"] == style.method(str(bp())).color and colors["DFA"] == style.method("dfa").color
+
+
+def test_a_budget_that_all_claims_share_stands_once_below_them():
+    rows = {"says": ["a", "b"], "budget": ["MNIST, 3 epochs & more"] * 2}
+    page = figures.Sentences(rows)._repr_html_()
+    assert page.count("MNIST, 3 epochs &amp; more") == 1 and "<th>budget</th>" not in page
+    page = figures.Sentences(rows | {"budget": ["3 epochs", "5 epochs"]})._repr_html_()
+    assert "<th>budget</th>" in page and page.endswith("</table>")
