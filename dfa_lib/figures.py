@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from . import style
-from .experiments.base import Experiment
+from .experiments.base import PROFILES, Experiment
 from .sweep import Results
 from .verdicts import Claim, Evidence, Interval, difference, verdict
 
@@ -159,6 +159,19 @@ def _unique(axes: Iterable[Axes]) -> tuple[list, list]:
 
 def _find(evidence: Evidence, experiment: Experiment, variants: Collection[str] | None = None) -> Results | None:
     return evidence.find(experiment.name, variants or list(experiment.variants))
+
+
+def find(evidence: Evidence, experiment: Experiment, variants: Sequence[str] | None = None) -> Results | None:
+    """The records of these variants under the largest budget that has them all; else those of the largest budget that has any."""
+    wanted = list(variants or experiment.variants)
+    if whole := evidence.find(experiment.name, wanted):
+        return whole
+    for profile in reversed(PROFILES):
+        if evidence.profile in ("recorded", profile):
+            one = Evidence(profile, evidence.directory, _read=evidence._read)
+            if some := [variant for variant in wanted if one.find(experiment.name, [variant])]:
+                return one.find(experiment.name, some)
+    return None
 
 
 def _mean(values: Sequence[float | None], digits: int = 2) -> str:

@@ -23,8 +23,9 @@ from matplotlib.ticker import LogLocator
 
 from . import data, figures, style
 from .config import Config
-from .experiments import PROFILES, bdfa
+from .experiments import bdfa
 from .experiments.base import Experiment
+from .figures import _mean, find
 from .sweep import Results
 from .verdicts import NOT_RUN, Evidence, Interval, difference, verdict
 
@@ -75,19 +76,6 @@ def _how(variant: str, points: int) -> dict[str, object]:
 # --- records -------------------------------------------------------------------------------------------------------------
 
 
-def find(evidence: Evidence, experiment: Experiment, variants: Sequence[str] | None = None) -> Results | None:
-    """The records of these variants under the largest budget that has them all; else those of the largest budget that has any."""
-    wanted = list(variants or experiment.variants)
-    if whole := evidence.find(experiment.name, wanted):
-        return whole
-    for profile in reversed(PROFILES):
-        if evidence.profile in ("recorded", profile):
-            one = Evidence(profile, evidence.directory, _read=evidence._read)
-            if some := [variant for variant in wanted if one.find(experiment.name, [variant])]:
-                return one.find(experiment.name, some)
-    return None
-
-
 def present(results: Results, variants: Sequence[str]) -> list[str]:
     """Of these variants those that have records, in this order."""
     have = {record.variant for record in results.records}
@@ -122,11 +110,6 @@ def _line(ax: Axes, x: np.ndarray, y: np.ndarray, line: str, **how) -> None:
     ax.plot(x, y, line, color=how["color"])
     ax.plot(x, y, linestyle="none", zorder=3, **how)
     ax.plot([], [], line, label=label, **how)  # for the legend
-
-
-def _spread(values: Sequence[float], digits: int = 1) -> str:
-    numbers = pd.Series(values, dtype=float)
-    return f"{numbers.mean():.{digits}f}" + (f" ± {numbers.std():.{digits}f}" if len(numbers) > 1 else "")
 
 
 def _finish(figure: Figure, axes: Sequence[Axes], shown: Sequence[Results], columns: int | None = None) -> Figure:
@@ -208,7 +191,7 @@ def accuracy_table(evidence: Evidence, *experiments: Experiment) -> pd.DataFrame
             runs, claim = results.of(variant), bdfa.NUMBERS.get(experiment.name, {}).get(variant)
             reached = [steps for run in runs if (steps := bdfa.steps_to(run, bdfa.TRAINED)) is not None]
             rows[variant] |= {
-                "here, %": _spread(accuracies(results, variant)),
+                "here, %": _mean(accuracies(results, variant), 1),
                 "n": len(runs),
                 "budget": f"{results.experiment.configs(results.profile)[variant].budget}, {results.profile}",
                 "the paper's number": verdict(claim, evidence).outcome if claim else "",
@@ -327,7 +310,7 @@ def own_rates_table(evidence: Evidence) -> pd.DataFrame:
             enough = base and name != "DFA" and min(len(mine.of(name)), len(base.of("DFA"))) > 1
             same = base and _budget(mine, name) == _budget(base, "DFA")
             rows[name] |= {
-                f"at it, %{space}".strip() if space else f"at {bdfa.NOTEBOOK.optimizer.lr:g}, %": _spread(accuracies(mine, name)),
+                f"at it, %{space}".strip() if space else f"at {bdfa.NOTEBOOK.optimizer.lr:g}, %": _mean(accuracies(mine, name), 1),
                 f"minus DFA [95 %]{space}": f"{_accuracy_gap(mine, name, base):+.1f}" if enough and same else "",
                 f"steps to 80 %{space}": f"{np.mean(reached):,.0f}" if None not in reached else "not reached",
             }

@@ -21,8 +21,7 @@ from .convolution import make_ties
 from .experiments import bottleneck
 from .experiments.base import Experiment
 from .experiments.bottleneck import ABOVE, ANGLE, BELOW, BY_CLASSES, CLASSES, CONVOLUTION, MIDDLE, STARTS, TWINS, WIDTH
-from .figures import _band, _mean
-from .figures_bdfa import find
+from .figures import _band, _mean, find
 from .sweep import Results
 from .verdicts import NOT_RUN, Evidence, difference
 
