@@ -63,8 +63,7 @@ def alignment_curves(results: Results, panels: Mapping[str, str], measure: str =
     figure, axes = plt.subplots(1, len(panels), figsize=(style.TEXT_WIDTH, 3.0), sharey=True, squeeze=False)
     for ax, (title, variant) in zip(axes[0], panels.items(), strict=True):
         layers, epochs, angles = alignment(results, variant, measure)
-        shades = plt.get_cmap("cividis")(np.linspace(0, 0.85, len(layers)))
-        for layer, shade, curve in zip(layers, shades, np.moveaxis(angles, 2, 0), strict=True):
+        for layer, shade, curve in zip(layers, _shades(len(layers)), np.moveaxis(angles, 2, 0), strict=True):
             label = {layers[0]: "first hidden layer", layers[-1]: "last hidden layer"}.get(layer)
             ax.plot(epochs, curve.mean(axis=0), color=shade, label=label)
             ax.fill_between(epochs, curve.min(axis=0), curve.max(axis=0), color=shade, alpha=0.15, linewidth=0)
@@ -183,6 +182,16 @@ def _band(ax: Axes, x: np.ndarray, values: np.ndarray, line: str = "-", **look) 
     """The mean over seeds, and a band from the lowest to the highest."""
     ax.plot(x, values.mean(axis=0), line, **look)
     ax.fill_between(x, values.min(axis=0), values.max(axis=0), color=look["color"], alpha=0.18, linewidth=0)
+
+
+def _shades(n: int) -> np.ndarray:
+    """Colours from the first layer (dark) to the last."""
+    return plt.get_cmap("cividis")(np.linspace(0, 0.85, n))
+
+
+def _edge(value: float, grid: Sequence[float]) -> str:
+    """What is said of a choice at the edge of what was tried: a better one may lie beyond."""
+    return " (edge)" if value in (grid[0], grid[-1]) else ""
 
 
 def _bars(effect: Interval) -> list[list[float]]:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from . import figures, style
 from .experiments import breloff
 from .experiments.base import Experiment
-from .figures import _band, _find, _mean
+from .figures import _band, _bars, _edge, _find, _mean
 from .sweep import Results
 from .verdicts import NOT_RUN, Evidence, Interval, difference
 
@@ -120,7 +120,7 @@ def lost(evidence: Evidence) -> Figure:
             with_it, without = (methods[f"{name}, {unit}{dropped}"] for dropped in ("", breloff.DROPPED))
             gaps = [_gap(results, without[n], with_it[n]) for n in breloff.F1_DEPTHS]
             look, means = _look(name), [gap.mean for gap in gaps]
-            bars = [[gap.mean - gap.low for gap in gaps], [gap.high - gap.mean for gap in gaps]]
+            bars = np.hstack([_bars(gap) for gap in gaps])
             ax.errorbar(shift * np.array(breloff.F1_DEPTHS), means, yerr=bars, color=look.color, marker=look.marker, label=look.label)
         ax.axhline(0, color=style.GREY, linewidth=0.8)
         ax.axhline(breloff.LOST, color=style.GREY, linewidth=0.8, linestyle="--")
@@ -158,7 +158,7 @@ def table(evidence: Evidence, experiment: Experiment) -> pd.DataFrame:
             config = results.experiment.configs(results.profile)[variants[1]]
             rate = config.optimizer.lr
             row = {column: _mean(found).replace(" ± ", "\u00a0±\u00a0") for column, found in zip(row, ends, strict=False)}  # one line
-            row |= {"rate": f"{rate:g}" + (" (edge)" if rate in (tried[0], tried[-1]) else ""),
+            row |= {"rate": f"{rate:g}{_edge(rate, tried)}",
                     "runs": f"{min(map(len, ends))} x {config.budget}, {results.profile}"}  # fmt: skip
         rows[method] = row
     return pd.DataFrame(rows).T

@@ -16,18 +16,13 @@ from matplotlib.figure import Figure
 
 from . import figures, style
 from .experiments import launay
-from .figures import _band, _bars, _find, _mean
+from .figures import _band, _bars, _edge, _find, _mean, _shades
 from .sweep import Results
 from .verdicts import CONTRADICTED, NOT_RUN, PARTLY, REPRODUCED, Evidence, combination, difference, verdict
 
 TEST = launay.TEST
 #: The lowest training error that a logarithmic axis shows: one of 60,000 examples.
 FLOOR_PCT = 100 / 60_000
-
-
-def _shades(n: int) -> np.ndarray:
-    """Colours from the first layer (dark) to the last."""
-    return plt.get_cmap("cividis")(np.linspace(0, 0.85, n))
 
 
 # --- alignment in training -----------------------------------------------------------------------------------------------
@@ -214,10 +209,10 @@ def practice_table(evidence: Evidence) -> pd.DataFrame:
 
 
 def _rate(variant: str) -> str:
-    """A method's own rate for a practice; at the edge of what was tried it says so: a better one may lie beyond."""
+    """A method's own rate for a practice."""
     method, practice = variant.split(", ", 1)
-    rate, tried = launay.OWN_RATES[method, practice], launay.rates(practice)
-    return f"{rate:g}" + (" (edge)" if rate in (tried[0], tried[-1]) else "")
+    rate = launay.OWN_RATES[method, practice]
+    return f"{rate:g}{_edge(rate, launay.rates(practice))}"
 
 
 def _errors(results: Results, variant: str) -> str:

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from . import figures, style
 from .config import Config
 from .experiments import mixing
-from .figures import _band, _find, _mean
+from .figures import _band, _bars, _edge, _find, _mean
 from .sweep import Results
 from .verdicts import NOT_RUN, Evidence, Metric, difference, measure
 
@@ -141,10 +141,6 @@ def choices(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
-def _edge(value: float, grid: Sequence[float]) -> str:
-    return " (edge)" if value in (grid[0], grid[-1]) else ""
-
-
 # --- the final comparison ------------------------------------------------------------------------------------------------
 
 
@@ -167,8 +163,7 @@ def final(evidence: Evidence) -> Figure:
         base = [measure(record, metric) for record in results.of("BP")]
         for k, name in enumerate(names):
             effect = difference([measure(record, metric) for record in results.of(name)], base)
-            bars = [[effect.mean - effect.low], [effect.high - effect.mean]]
-            ax.errorbar(effect.mean, k, xerr=bars, linestyle="none", capsize=3, **_look(name))
+            ax.errorbar(effect.mean, k, xerr=_bars(effect), linestyle="none", capsize=3, **_look(name))
         ax.axvline(0, color=style.GREY, linewidth=0.8)
         ax.set(title=title, xlabel="minus BP's")
     axes[0].set_yticks(range(len(names)), [_named(name) for name in names])

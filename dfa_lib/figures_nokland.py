@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from . import figures, style
 from .experiments import nokland
 from .experiments.base import Experiment
-from .figures import _band, _bars, _find, _mean
+from .figures import _band, _bars, _find, _mean, _shades
 from .sweep import Results
 from .verdicts import NOT_RUN, Claim, Evidence, difference, verdict
 
@@ -304,7 +304,7 @@ def theorem(evidence: Evidence, network: str = "4x100 DFA", suffix: str = "") ->
     for column, (start, variant) in zip(axes.T, variants.items(), strict=True):
         for ax, name in zip(column, QUANTITIES, strict=True):
             layers, epochs, values = figures.alignment(results, variant, name)
-            for k, (layer, shade) in enumerate(zip(layers, plt.get_cmap("cividis")(np.linspace(0, 0.85, len(layers))), strict=True)):
+            for k, (layer, shade) in enumerate(zip(layers, _shades(len(layers)), strict=True)):
                 _band(ax, epochs, values[:, :, k], color=shade, label=f"layer {layer}")
             ax.axhline(90 if name == "beta" else 0, color=style.GREY, linewidth=0.8, linestyle="--")
         column[0].set_title(start)
