@@ -113,7 +113,7 @@ WIDTH = Experiment(
             changes=SMOKE,
             only=(*(f"narrow, {n}" for n in (1, 10, 100, WIDE)), "masked, 10", "masked, 100", "BP, narrow, 10", f"BP, narrow, {WIDE}"),
         ),
-        "laptop": Profile(seeds=3, changes={"epochs": 3}),
+        "laptop": Profile(seeds=3, changes={"epochs": 6}),
         "paper": Profile(seeds=10),
     },
 )
@@ -143,7 +143,7 @@ BY_CLASSES = Experiment(
         "smoke": Profile(
             seeds=1, changes=SMOKE, only=tuple(f"{c} classes, zero start, {n}" for c in CLASSES for n in (2, 10, 30, BY_CLASS_WIDE))
         ),
-        "laptop": Profile(seeds=3, changes={"epochs": 3}),
+        "laptop": Profile(seeds=3, changes={"epochs": 6}),
         "paper": Profile(seeds=10),
     },
 )  # fmt: skip
@@ -161,7 +161,7 @@ STAND_IN = Experiment(
     variants={f"narrow, {n}": narrow(_CIFAR, n) for n in (1, 10, 100, WIDE)} | {f"masked, {n}": masked(_CIFAR, n) for n in (1, 73)},
     profiles={
         "smoke": Profile(seeds=1, changes=SMOKE, only=("narrow, 10", "narrow, 800", "masked, 73")),
-        "laptop": Profile(seeds=3, changes={"epochs": 3}),
+        "laptop": Profile(seeds=3, changes={"epochs": 6}),
         "paper": Profile(seeds=10),
     },
 )
@@ -180,7 +180,7 @@ CONVOLUTION = Experiment(
     },
     profiles={
         "smoke": Profile(seeds=1, changes=SMOKE),
-        "laptop": Profile(seeds=3, changes={"epochs": 3}),
+        "laptop": Profile(seeds=3, changes={"epochs": 6}),
         "paper": Profile(seeds=10),
     },
 )  # fmt: skip

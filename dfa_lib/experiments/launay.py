@@ -140,7 +140,7 @@ RATE_SEARCH = Experiment(
     profiles={
         "smoke": Profile(seeds=1, changes=SMOKE | {"alignment": 0, "validation": 1000},
                          only=tuple(f"{method}, base, {rate:g}" for method in ("DFA", "BP") for rate in SGD_RATES)),
-        "laptop": Profile(seeds=1, changes={"epochs": 3}),
+        "laptop": Profile(seeds=1, changes={"epochs": 6}),
         "paper": Profile(seeds=3, changes={"epochs": 20}),
     },
 )  # fmt: skip
