@@ -474,11 +474,17 @@ def test_table1_has_the_papers_cell_and_ours(paper):
     assert list(found.index) == list(nokland.TABLE.variants)
     dfa = found.loc["4x800 DFA"].to_dict()
     assert dfa.pop("minus BP [95 %]").startswith("-0.09 [-0.0")
-    assert dfa == {"paper, %": "1.83\u00a0±\u00a00.07 (0.02)", "here, %": "1.83\u00a0±\u00a00.00", "runs": f"{SEEDS} x 30 epochs, laptop",
-                   "the paper's number": REPRODUCED, "N1": REPRODUCED}  # fmt: skip
+    assert dfa == {"paper, %": "1.83\u00a0±\u00a00.07 (0.02)", "here, %": "1.83\u00a0±\u00a00.00", "seeds x epochs": f"{SEEDS} x 100, laptop",
+                   "the number": REPRODUCED, "N1": REPRODUCED}  # fmt: skip
     deep = found.loc["100x240 BP"]
-    assert (deep["paper, %"], deep["the paper's number"]) == ("no convergence", REPRODUCED) and deep["here, %"].endswith(" (90.00)")
-    assert deep["runs"] == f"{SEEDS} x 20 epochs, laptop" and deep["N1"] == deep["minus BP [95 %]"] == "" == found.loc["1x800 BP", "N1"]
+    assert (deep["paper, %"], deep["the number"]) == ("no convergence", REPRODUCED) and deep["here, %"].endswith(" (90.00)")
+    assert deep["seeds x epochs"] == f"{SEEDS} x 100, laptop" and deep["N1"] == deep["minus BP [95 %]"] == "" == found.loc["1x800 BP", "N1"]
+
+
+def test_table1_counts_the_epochs_that_were_run(paper):
+    early = paper.find(nokland.TABLE.name, ["4x800 DFA"]).of("4x800 DFA")[0]
+    found = figures_nokland.table1(put(paper, replace(early, evaluations=[*early.evaluations[:-1], early.evaluations[-1] | {"epoch": 57}])))
+    assert found.loc["4x800 DFA", "seeds x epochs"] == f"{SEEDS} x 57 to 100, laptop"
 
 
 def test_claims_table_has_a_row_a_claim(paper):
