@@ -202,7 +202,7 @@ def deep_map(evidence: Evidence) -> Figure:
 def deep_table(evidence: Evidence) -> pd.DataFrame:
     """The row of 100 layers of 240, and what was run beside it: errors and outcome."""
     rows = {}
-    for experiment, name in ((e, name) for e in (nokland.DEEP_ROW, nokland.DEEP_PROPER) for name in e.variants):
+    for experiment, name in ((e, name) for e in (nokland.DEEP_ROW, nokland.DEEP_TUNED) for name in e.variants):
         results = _find(evidence, experiment, [name])
         rows[name] = {"here, test %": NOT_RUN}
         if results:

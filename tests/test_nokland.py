@@ -42,8 +42,8 @@ def made(experiment, variant, seed=0, profile="laptop", test=2.0, train=0.0, los
 
 def as_the_paper_says(experiment, variant, seed, profile="laptop"):
     """The run that the paper's author would have seen."""
-    dead = any(word in variant for word in ("relu", "100x240 BP", "100x240 FA")) and "Xavier" not in variant
-    cell = nokland.TABLE1.get(variant.removesuffix(", lower rate"))
+    dead = any(word in variant for word in ("relu", "100x240 BP", "100x240 FA")) and "tuned" not in variant
+    cell = nokland.TABLE1.get(variant.removesuffix(", tuned"))
     test, train = (90.2, 90.0) if dead else (cell.test if cell else 3.9, 5.0 if "frozen" in variant else 0.01)
     losses = (1.0, 0.9, 1.1 + seed / 100) if "FA, above frozen" in variant else (1.0, 0.6, 0.4 + seed / 100)
     beta = (120.0 if "opposed" in variant else 0.0, 80.0 + seed)
@@ -190,28 +190,24 @@ def test_own_rates_are_the_best_of_the_recorded_search():
 def test_each_method_has_as_many_trials_of_its_own_in_the_map_of_the_deep_net():
     names = [name.split(", ") for name in nokland.DEEP_SEARCH.variants]
     plain = [method for method, *start, _ in names if "wide B" not in start]
-    assert {method: plain.count(method) for method in METHODS} == dict.fromkeys(METHODS, 15)
+    assert {method: plain.count(method) for method in METHODS} == dict.fromkeys(METHODS, 4 * 7)
     for name, config in nokland.DEEP_SEARCH.variants.items():
         assert (config.hidden, config.validation, config.rule.name) == ((240,) * 100, 10_000, name.split(",")[0].lower())
         assert (config.feedback == "xavier-uniform") == ("wide B" in name) and name.split(", ")[1] == config.init
 
 
-def test_rates_of_the_deep_nets_are_the_best_of_the_recorded_map():
-    proper = nokland.DEEP_PROPER.variants
-    for name, config in proper.items():
-        method = name.split()[1].rstrip(",")
-        tried = nokland.DEEP_SEARCH.variants[f"{nokland.DEEP_STARTS[method]}, RMSprop {nokland.DEEP_RATES[method]:.0e}".replace("e-0", "e-")]
-        assert replace(tried, validation=0, alignment=500) == config
+def test_tuned_deep_nets_are_the_best_of_the_recorded_map():
+    for method, trial in nokland.DEEP_BEST.items():
+        assert replace(nokland.DEEP_SEARCH.variants[trial], validation=0, alignment=500) == nokland.DEEP_TUNED.variants[f"100x240 {method}, tuned"]
     found = sweep.recorded(nokland.DEEP_SEARCH).get("laptop")
     runs = nokland.DEEP_SEARCH.runs("laptop")
     if found is None or len(found.records) < len(runs):
         pytest.skip(f"{len(found.records) if found else 0} of {len(runs)} runs of the map are recorded")
-    for method, start in nokland.DEEP_STARTS.items():
+    for method, trial in nokland.DEEP_BEST.items():
         errors = {
-            optimizer.lr: np.mean(found.final(f"{start}, {name}", "test_error_pct"))
-            for name, optimizer in nokland.DEEP_OPTIMIZERS.items() if optimizer.name == "rmsprop"
-        }  # fmt: skip
-        assert nokland.DEEP_RATES[method] == min(errors, key=errors.get), errors
+            name: np.mean(found.final(name, "test_error_pct")) for name in nokland.DEEP_SEARCH.variants if name.startswith(f"{method},")
+        }
+        assert trial == min(errors, key=errors.get), errors
 
 
 def test_frozen_layers_and_starts_are_the_papers():
