@@ -167,7 +167,7 @@ def test_largest_gap_of_the_papers_own_table_is_close():
 
 def test_rate_search_changes_the_rate_and_holds_examples_out():
     configs = nokland.RATE_SEARCH.variants
-    assert len(configs) == 2 * 3 * 5 and nokland.RATES[2] == BASE.optimizer.lr
+    assert len(configs) == 2 * 3 * 6 and nokland.RATES[2] == BASE.optimizer.lr
     for name, config in configs.items():
         cell, _, rate = name.rpartition(" ")
         assert config == replace(
