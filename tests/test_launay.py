@@ -121,7 +121,7 @@ def test_control_is_the_same_network_under_bp_and_feedback_has_none_of_its_own()
 
 def test_each_method_and_practice_has_as_many_trials_on_held_out_data():
     trials = [variant.rpartition(", ")[0] for variant in launay.RATE_SEARCH.variants]
-    assert {trials.count(name) for name in trials} == {5} and sorted(set(trials)) == sorted(launay.PRACTICE.variants)
+    assert {trials.count(name) for name in trials} == {6} and sorted(set(trials)) == sorted(launay.PRACTICE.variants)
     for profile in launay.RATE_SEARCH.profiles:
         configs = launay.RATE_SEARCH.configs(profile)
         assert {config.validation for config in configs.values()} == {1000 if profile == "smoke" else 10_000}
@@ -134,7 +134,7 @@ def test_each_method_and_practice_has_as_many_trials_on_held_out_data():
 
 
 def test_best_rate_is_that_of_the_lowest_mean_held_out_error():
-    held_out = {f"DFA, base, {rate:g}": error for rate, error in zip(launay.SGD_RATES, (5.0, 4.0, 3.0, 2.0, 9.0), strict=True)}
+    held_out = {f"DFA, base, {rate:g}": error for rate, error in zip(launay.SGD_RATES, (5.0, 4.0, 3.0, 2.0, 9.0, 90.0), strict=True)}
     runs = [made("launay-rates", name, seed, test=error + seed) for name, error in held_out.items() for seed in (0, 1)]
     runs += [made("launay-rates", f"BP, Adam, {rate}", test=error) for rate, error in (("0.001", 2.0), ("0.01", 1.0))]
     found = launay.best_rates(sweep.Results(launay.RATE_SEARCH, "laptop", tuple(runs)))
@@ -380,9 +380,9 @@ def test_followed_table_has_measures_spread_and_the_undefined(all_good, tmp_path
 
 
 def test_practice_table_compares_with_the_control_and_flags_edges(all_good, monkeypatch, tmp_path):
-    monkeypatch.setattr(launay, "OWN_RATES", {**launay.OWN_RATES, ("DFA", "base"): 3.0})
+    monkeypatch.setattr(launay, "OWN_RATES", {**launay.OWN_RATES, ("DFA", "base"): 10.0})
     table = figures_launay.practice_table(all_good)
-    assert table.loc["1 base", "rates"] == "3 (edge) / 0.3" and table.loc["2 raw feedback", "rates"] == "0.1 / 0.3"
+    assert table.loc["1 base", "rates"] == "10 (edge) / 0.3" and table.loc["2 raw feedback", "rates"] == "0.3 / 0.3"
     gap = difference([6 - 5 * COSINE["base"] + off for off in (-1e-3, 0.0, 1e-3)], [2.0 + off for off in (-1e-3, 0.0, 1e-3)])
     assert table.loc["1 base", "DFA minus BP [95 %]"] == f"{gap:+.2f}"
     assert table.loc["1 base", "BP, %"] == table.loc["3 shared feedback", "BP, %"] == "2.00\u00a0±\u00a00.00 (0.10)"
