@@ -245,11 +245,12 @@ def convolution_table(evidence: Evidence) -> pd.DataFrame:
 
 
 def rates_table(evidence: Evidence) -> pd.DataFrame:
-    """Error on 10,000 held-out training examples (percent) by network and learning rate, and the rate that the others use."""
+    """Error on 10,000 held-out training examples (percent, mean over epochs) by network and learning rate, and the rate that the others
+    use."""
     rows = {}
     for (network, method), own in bottleneck.OWN_RATES.items():
         names = {f"{rate:g}": f"{network}, {method}, {rate:g}" for rate in bottleneck.RATES}
         results = evidence.find(bottleneck.RATE_SEARCH.name, list(names.values()))
-        ends = {rate: _mean(results.final(name, "test_error_pct")) if results else NOT_RUN for rate, name in names.items()}
+        ends = {rate: _mean([bottleneck.held_out(r) for r in results.of(name)]) if results else NOT_RUN for rate, name in names.items()}
         rows[f"{network}, {method}"] = ends | {"used": f"{own:g}"}
     return pd.DataFrame(rows).T
