@@ -140,8 +140,8 @@ def rates(evidence: Evidence) -> Figure:
             _band(ax, np.array(nokland.RATES), shared, color=look.color, marker=look.marker, label=look.label)
         ax.axvline(1e-4, color=style.GREY, linewidth=0.8, linestyle="--")
         ax.set(title=row, xlabel="learning rate", xscale="log", yscale="log")
-        ax.yaxis.set_major_formatter("{x:g}")
-        ax.yaxis.set_minor_formatter("{x:g}")
+        ax.set_yticks([2, 5, 10, 20, 50, 90], ["2", "5", "10", "20", "50", "90"])
+        ax.minorticks_off()
     axes[0].set_ylabel("held-out error (%)")
     return figures._finish(figure, axes, results)
 
@@ -191,7 +191,7 @@ def deep_map(evidence: Evidence) -> Figure:
             if np.isfinite(error):
                 ax.text(j, i, f"{error:.1f}", ha="center", va="center", fontsize=8.5, color="white" if error > 45 else "black")
         ax.set_yticks(range(len(starts)), [f"{method}, {start}" for start in starts])
-        ax.set_xticks(range(len(columns)), columns)
+        ax.set_xticks(range(len(columns)), [column.replace(" ", "\n") for column in columns])
         ax.grid(visible=False)
         ax.spines[:].set_visible(False)
         ax.tick_params(length=0)
