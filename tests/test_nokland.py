@@ -483,6 +483,16 @@ def test_table1_counts_the_epochs_that_were_run(paper):
     assert found.loc["4x800 DFA", "seeds x epochs"] == f"{SEEDS} x 57 to 100, laptop"
 
 
+def test_rates_are_compared_at_the_same_budget(paper):
+    longer = tuple(as_the_paper_says(nokland.TABLE.name, f"2x800 {method}", seed, "paper") for method in METHODS for seed in range(SEEDS))
+    longer = tuple(replace(record, final=record.final | {"test_error_pct": 0.5}) for record in longer)
+    read = dict(paper._read)
+    read[nokland.TABLE.name] = read[nokland.TABLE.name] | {"paper": sweep.Results(nokland.TABLE, "paper", longer)}
+    found = Evidence(_read=read)
+    assert figures_nokland.table1(found).loc["2x800 BP", "here, %"].startswith("0.50")
+    assert figures_nokland.own_rates_table(found).equals(figures_nokland.own_rates_table(paper))
+
+
 def test_claims_table_has_a_row_a_claim(paper):
     found = figures.claims([CLAIMS["N8/test"], CLAIMS["N2/simple"]], paper)
     assert list(found.columns) == ["says", "verdict", "rests on", "budget"] and list(found.index) == ["N8/test", "N2/simple"]
