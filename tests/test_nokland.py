@@ -487,7 +487,7 @@ def test_rates_are_compared_at_the_same_budget(paper):
     longer = tuple(as_the_paper_says(nokland.TABLE.name, f"2x800 {method}", seed, "paper") for method in METHODS for seed in range(SEEDS))
     longer = tuple(replace(record, final=record.final | {"test_error_pct": 0.5}) for record in longer)
     read = dict(paper._read)
-    read[nokland.TABLE.name] = read[nokland.TABLE.name] | {"paper": sweep.Results(nokland.TABLE, "paper", longer)}
+    read[nokland.TABLE.name] = {"paper": sweep.Results(nokland.TABLE, "paper", longer)} | read[nokland.TABLE.name]  # largest first
     found = Evidence(_read=read)
     assert figures_nokland.table1(found).loc["2x800 BP", "here, %"].startswith("0.50")
     assert figures_nokland.own_rates_table(found).equals(figures_nokland.own_rates_table(paper))
