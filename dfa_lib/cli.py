@@ -24,7 +24,9 @@ UsageProblem = typer.BadParameter.__mro__[2]
 console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 1000)
 
 #: Columns of words.
-LEFT = ("variant", "outcome", "network", "optimizer", "contender", "rule", "how")
+LEFT = ("variant", "outcome", "network", "optimizer", "contender", "rule", "how", "cell")
+#: An experiment that is a table of its paper: the function of `figures_nokland` that sets it beside the paper's numbers.
+TABLES = {"nokland-table1": "table1"}
 
 ExperimentName = Annotated[str, typer.Argument(help="an experiment's name; `dfa-lib list` has them")]
 
@@ -62,7 +64,8 @@ def run(
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     jobs: Annotated[int | None, typer.Option(min=1, help="worker processes; default: one a core")] = None,
 ) -> None:
-    """Train what is not recorded yet, write the records, and print the table. Says beforehand what it will cost."""
+    """Train what is not recorded yet, write the records, and print the table, with the paper's numbers where it is one of the paper's.
+    Says beforehand what it will cost."""
     from . import sweep
 
     chosen = get(experiment)
@@ -84,6 +87,11 @@ def run(
             console.print(f"stopped: {len(runs) - left} of {len(runs)} runs are recorded; the same command goes on from there")
             sys.exit(130)  # past `main`, which would say it again
     _print_summary(sweep.load(chosen, profile))
+    if experiment in TABLES:
+        from . import figures_nokland
+        from .verdicts import Evidence
+
+        _print_frame(getattr(figures_nokland, TABLES[experiment])(Evidence(profile)).reset_index(names="cell"))
 
 
 @app.command()

@@ -183,6 +183,18 @@ def test_run_says_what_it_will_cost_before_it_starts(call, monkeypatch, capsys):
     assert (rest, more) == ([4, 2, "cpu"], [6, 6, "cpu"])
 
 
+def test_a_table_of_the_paper_is_printed_with_the_papers_numbers(call, monkeypatch):
+    table = EXPERIMENTS["nokland-table1"]
+    monkeypatch.setitem(EXPERIMENTS, "nokland-table1", replace(table, variants={"1x800 BP": replace(BASE, steps=20, evaluate_every=10)},
+                                                               profiles={"smoke": Profile(1)}, shares=()))  # fmt: skip
+    code, out, _ = call("run", "nokland-table1", "--profile", "smoke", "--jobs", "1")
+    assert code == 0
+    (ours,) = [re.split(" {2,}", line) for line in plain(out) if line.startswith("1x800 BP") and "1.59" in line]
+    assert ours[1] == "1.59\u00a0±\u00a00.04" and ours[3] == "1 x 0, smoke" and ours[4].strip() == "not run here"  # one seed
+    assert row(plain(out), "2x800 ReLU FA")[1:3] == ["1.74\u00a0±\u00a00.10", "not run here"]
+    assert set(cli.TABLES) <= set(EXPERIMENTS)
+
+
 def test_unless_told_otherwise_run_makes_the_opening_experiment_at_smoke(call, monkeypatch):
     def run(todo, *_, **__):
         assert {(item.experiment, item.profile) for item in todo} == {("bp-fa-dfa", "smoke")}
