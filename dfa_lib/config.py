@@ -140,7 +140,8 @@ class Config:
     @property
     def budget(self) -> str:
         """How long is trained, in words."""
-        return f"{self.epochs} epochs" if self.epochs else f"{self.steps:,} steps"
+        sooner = f" or {self.stop_train_error:g} % training error" if self.stop_train_error is not None else ""
+        return (f"{self.epochs} epochs" if self.epochs else f"{self.steps:,} steps") + sooner
 
     def as_dict(self) -> dict[str, object]:
         """All fields as JSON values."""

@@ -186,3 +186,9 @@ def test_record_that_cannot_be_read_is_refused(values, words):
     with pytest.raises(DfaLibError) as caught:
         Config.from_dict(values)
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_budget_says_what_may_end_a_run_sooner():
+    config = dataclasses.replace(BASE, epochs=300, steps=None)
+    assert config.budget == "300 epochs" and dataclasses.replace(config, epochs=None, steps=1500).budget == "1,500 steps"
+    assert dataclasses.replace(config, stop_train_error=0.01).budget == "300 epochs or 0.01 % training error"
