@@ -106,7 +106,7 @@ def variants_table(evidence: Evidence) -> pd.DataFrame:
         base = f"2x800 {'adversarial ' if 'adversarial' in name else ''}{name.split(',')[0]}"
         rows[name] = {"compared with": base, "here, test %": NOT_RUN}
         own = _find(evidence, nokland.VARIANTS, [name])
-        other = own and Evidence(own.profile, evidence.directory, _read=evidence._read).find(nokland.TABLE.name, [base])
+        other = own and _table_beside(evidence, own, [base])
         if own:
             epochs = own.of(name)[0].evaluations[-1]["epoch"]
             ends = own.final(name, "test_error_pct")
@@ -116,6 +116,11 @@ def variants_table(evidence: Evidence) -> pd.DataFrame:
             enough = min(len(ends), len(bases)) > 1
             rows[name] |= {"the cell's": _mean(bases), "difference [95 %]": f"{difference(ends, bases):+.2f}" if enough else ""}
     return pd.DataFrame(rows).T.fillna("")
+
+
+def _table_beside(evidence: Evidence, own: Results, cells: Sequence[str]) -> Results | None:
+    """The records of Table 1's cells at the profile of other records, so that both have one budget."""
+    return Evidence(own.profile, evidence.directory, _read=evidence._read).find(nokland.TABLE.name, cells)
 
 
 def _at(record: Record, epochs: float) -> float:
@@ -152,7 +157,7 @@ def own_rates_table(evidence: Evidence) -> pd.DataFrame:
     for row in nokland.SEARCHED:
         names = [f"{row} {method}" for method in METHODS]
         own = _find(evidence, nokland.OWN, names)
-        common = own and Evidence(own.profile, evidence.directory, _read=evidence._read).find(nokland.TABLE.name, names)  # the same budget
+        common = own and _table_beside(evidence, own, names)
         for name in names:
             rows[name] = {"common rate": "1e-4", **_beside_bp(common, name, names[0]),
                           "own rate": f"{nokland.OWN_RATES[name]:g}",
