@@ -18,7 +18,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from . import data, figures, style
 from .config import Config
 from .convolution import make_ties
-from .experiments import bottleneck
+from .experiments import bottleneck, launay
 from .experiments.base import Experiment
 from .experiments.bottleneck import ABOVE, ANGLE, BELOW, BY_CLASSES, CLASSES, CONVOLUTION, MIDDLE, STARTS, TWINS, WIDTH
 from .figures import _band, _mean, find
@@ -251,6 +251,6 @@ def rates_table(evidence: Evidence) -> pd.DataFrame:
     for (network, method), own in bottleneck.OWN_RATES.items():
         names = {f"{rate:g}": f"{network}, {method}, {rate:g}" for rate in bottleneck.RATES}
         results = evidence.find(bottleneck.RATE_SEARCH.name, list(names.values()))
-        ends = {rate: _mean([bottleneck.held_out(r) for r in results.of(name)]) if results else NOT_RUN for rate, name in names.items()}
+        ends = {rate: _mean([launay.held_out(r) for r in results.of(name)]) if results else NOT_RUN for rate, name in names.items()}
         rows[f"{network}, {method}"] = ends | {"used": f"{own:g}"}
     return pd.DataFrame(rows).T

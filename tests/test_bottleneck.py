@@ -12,7 +12,7 @@ from dfa_lib import figures_bottleneck, style, sweep, verdicts
 from dfa_lib.config import differences
 from dfa_lib.convolution import make_ties
 from dfa_lib.data import DATASETS
-from dfa_lib.experiments import EXPERIMENTS, Profile, bottleneck
+from dfa_lib.experiments import EXPERIMENTS, Profile, bottleneck, launay
 from dfa_lib.experiments.bottleneck import BY_CLASSES, CONVOLUTION, STAND_IN, WIDTH
 from dfa_lib.graph import bp, dfa
 from dfa_lib.records import Record
@@ -179,7 +179,7 @@ def test_own_rates_are_the_best_of_the_recorded_search():
     if found is None or len(found.records) < len(runs):
         pytest.skip(f"{len(found.records) if found else 0} of {len(runs)} runs of the search are recorded")
     for (network, method), rate in bottleneck.OWN_RATES.items():
-        errors = {r: np.mean([bottleneck.held_out(record) for record in found.of(f"{network}, {method}, {r:g}")]) for r in bottleneck.RATES}
+        errors = {r: np.mean([launay.held_out(record) for record in found.of(f"{network}, {method}, {r:g}")]) for r in bottleneck.RATES}
         assert rate == min(errors, key=errors.get), (network, method, errors)
 
 

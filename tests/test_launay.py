@@ -134,9 +134,13 @@ def test_each_method_and_practice_has_as_many_trials_on_held_out_data():
 
 
 def test_best_rate_is_that_of_the_lowest_mean_held_out_error():
-    held_out = {f"DFA, base, {rate:g}": error for rate, error in zip(launay.SGD_RATES, (5.0, 4.0, 3.0, 2.0, 9.0, 90.0), strict=True)}
+    held_out = {f"DFA, base, {rate:g}": error for rate, error in zip(launay.SGD_RATES, (5.0, 4.0, 3.0, 2.0, 9.0, 90.0, 90.0), strict=True)}
     runs = [made("launay-rates", name, seed, test=error + seed) for name, error in held_out.items() for seed in (0, 1)]
     runs += [made("launay-rates", f"BP, Adam, {rate}", test=error) for rate, error in (("0.001", 2.0), ("0.01", 1.0))]
+    runs[-1].evaluations[-1]["test_error_pct"] = 0.1  # a lucky end does not choose...
+    runs[-1].evaluations[0]["test_error_pct"] = 90.0  # ...and where a run starts says nothing about its rate
+    runs += [made("launay-rates", "BP, Adam, 0.03", test=1.5)]
+    runs[-1].evaluations[-1]["test_error_pct"] = 0.5
     found = launay.best_rates(sweep.Results(launay.RATE_SEARCH, "laptop", tuple(runs)))
     assert found == {("DFA", "base"): 1.0, ("BP", "Adam"): 0.01}
 

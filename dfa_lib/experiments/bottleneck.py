@@ -76,17 +76,11 @@ RATE_SEARCH = Experiment(
     },
 )  # fmt: skip
 
-#: The best rate in that search under 'laptop' (lowest `held_out` error); a test compares.
+#: The best rate in that search under 'laptop' (lowest `launay.held_out` error); a test compares.
 OWN_RATES: Mapping[tuple[str, str], float] = {
     ("3x800", "DFA"): 0.3, ("3x800", "BP"): 0.3, ("convolutional", "DFA"): 1.0, ("convolutional", "BP"): 1.0,
     ("locally connected", "DFA"): 3.0, ("locally connected", "BP"): 1.0, ("fully connected", "DFA"): 1.0, ("fully connected", "BP"): 0.3,
 }  # fmt: skip
-
-
-def held_out(record: Record) -> float:
-    """Held-out error, the mean over epochs (percent): it does not choose a rate at which the error jumps about."""
-    errors = [row["test_error_pct"] for row in record.evaluations[1:]]
-    return sum(errors) / len(errors)
 
 
 # --- the bottleneck ----------------------------------------------------------------------------------------------------------
