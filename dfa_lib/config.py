@@ -8,6 +8,7 @@ A variant is a diff (`dataclasses.replace(BASE, rule=dfa())`), and what differs 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -91,14 +92,10 @@ class Config:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        def choose(kind: str, value: str, known: tuple[str, ...]) -> None:
-            if value not in known:
-                raise unknown(kind, value, known)
-
-        choose("activation", self.activation, ACTIVATIONS)
-        choose("loss", self.loss, LOSSES)
-        choose("reduction", self.reduction, ("mean", "sum"))
-        choose("dtype", self.dtype, ("float32", "float64"))
+        choices = {"activation": ACTIVATIONS, "loss": LOSSES, "reduction": ("mean", "sum"), "dtype": ("float32", "float64")}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise unknown(name, getattr(self, name), known)
         if (self.epochs is None) == (self.steps is None):
             raise DfaLibError(f"a run needs a budget in epochs or in steps, not both; got epochs={self.epochs}, steps={self.steps}")
         for name in ("batch", "epochs", "steps", "evaluate_every"):
@@ -149,7 +146,7 @@ class Config:
 
     def changed(self) -> dict[str, object]:
         """The fields that differ from their defaults, as JSON values; of the optimizer, too, only what differs."""
-        default = Config(epochs=1).as_dict() | {"epochs": None}
+        default = _defaults(Config)
         changed = {name: value for name, value in self.as_dict().items() if value != default[name]}
         if "optimizer" in changed:
             changed["optimizer"] = {k: v for k, v in changed["optimizer"].items() if v != default["optimizer"][k]}
@@ -170,6 +167,11 @@ class Config:
         if values.get("after"):
             values["after"] = cls.from_dict(values["after"])
         return cls(**values)
+
+
+@functools.cache
+def _defaults(kind: type) -> dict[str, object]:
+    return kind(epochs=1).as_dict() | {"epochs": None}
 
 
 def _known(kind: type, what: str, values: dict) -> None:

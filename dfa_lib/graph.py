@@ -234,18 +234,19 @@ class FeedbackGraph:
 
 
 def _merge(level: tuple[Edge, ...], widths: tuple[int, ...]) -> list[Product]:
-    def key(item: tuple[int, Edge]) -> tuple:
-        position, edge = item
-        alone = edge.carrier not in (Carrier.RANDOM, Carrier.REDRAWN, Carrier.SHARED)
-        # A layer number minus its position in the level is constant along a run of neighbours.
-        place = widths[edge.target], edge.target - position, alone and position
-        return edge.source, edge.carrier, edge.gate, edge.keep_norm, edge.draw is None, *place
-
-    runs = ([edge for _, edge in run] for _, run in groupby(enumerate(level), key))
+    runs = ([edge for _, edge in run] for _, run in groupby(enumerate(level), lambda item: _one_product(*item, widths)))
     return [
         Product(r[0].source, r[0].carrier, r[0].gate, range(r[0].target, r[-1].target + 1), r[0].keep_norm, r[0].draw is not None)
         for r in runs
     ]
+
+
+def _one_product(position: int, edge: Edge, widths: tuple[int, ...]) -> tuple:
+    """Neighbours in a level are one product where this is the same."""
+    alone = edge.carrier not in (Carrier.RANDOM, Carrier.REDRAWN, Carrier.SHARED)
+    # A layer number minus its position in the level is constant along a run of neighbours.
+    place = widths[edge.target], edge.target - position, alone and position
+    return edge.source, edge.carrier, edge.gate, edge.keep_norm, edge.draw is None, *place
 
 
 # --- rules -----------------------------------------------------------------------------------------------------------

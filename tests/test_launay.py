@@ -121,7 +121,7 @@ def test_control_is_the_same_network_under_bp_and_feedback_has_none_of_its_own()
 
 def test_each_method_and_practice_has_as_many_trials_on_held_out_data():
     trials = [variant.rpartition(", ")[0] for variant in launay.RATE_SEARCH.variants]
-    assert {trials.count(name) for name in trials} == {6} and sorted(set(trials)) == sorted(launay.PRACTICE.variants)
+    assert {trials.count(name) for name in trials} == {7} and sorted(set(trials)) == sorted(launay.PRACTICE.variants)
     for profile in launay.RATE_SEARCH.profiles:
         configs = launay.RATE_SEARCH.configs(profile)
         assert {config.validation for config in configs.values()} == {1000 if profile == "smoke" else 10_000}
@@ -384,9 +384,9 @@ def test_followed_table_has_measures_spread_and_the_undefined(all_good, tmp_path
 
 
 def test_practice_table_compares_with_the_control_and_flags_edges(all_good, monkeypatch, tmp_path):
-    monkeypatch.setattr(launay, "OWN_RATES", {**launay.OWN_RATES, ("DFA", "base"): 10.0})
+    monkeypatch.setattr(launay, "OWN_RATES", {**launay.OWN_RATES, ("DFA", "base"): 30.0})
     table = figures_launay.practice_table(all_good)
-    assert table.loc["1 base", "rates"] == "10 (edge) / 0.3" and table.loc["2 raw feedback", "rates"] == "0.3 / 0.3"
+    assert table.loc["1 base", "rates"] == "30 (edge) / 0.3" and table.loc["2 raw feedback", "rates"] == "0.3 / 0.3"
     gap = difference([6 - 5 * COSINE["base"] + off for off in (-1e-3, 0.0, 1e-3)], [2.0 + off for off in (-1e-3, 0.0, 1e-3)])
     assert table.loc["1 base", "DFA minus BP [95 %]"] == f"{gap:+.2f}"
     assert table.loc["1 base", "BP, %"] == table.loc["3 shared feedback", "BP, %"] == "2.00\u00a0±\u00a00.00 (0.10)"
