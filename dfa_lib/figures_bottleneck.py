@@ -35,6 +35,7 @@ LOOKS: Mapping[str, tuple[style.Style, str]] = {
     "narrow": (style.Style(_DFA.color, _DFA.marker, "narrow layer"), "-"),
     "masked": (style.Style(style.SKY, "o", "gradient mask"), "--"),
     "BP, narrow": (style.Style(style.BLACK, "o", "BP, narrow layer"), "-"),
+    "BP slower, narrow": (style.Style(style.GREY, "s", "BP, a third of the rate"), "-"),
     "10 classes, random start": (style.Style(_DFA.color, _DFA.marker, "10 classes, random start"), "-"),
     "10 classes, zero start": (style.Style(style.ORANGE, "D", "10 classes, zero start"), "-"),
     **{f"{c} classes, masked": (style.Style(color, marker, f"{c} classes, gradient mask"), "--")
@@ -106,6 +107,8 @@ def angles(evidence: Evidence, experiment: Experiment, prefixes: Sequence[str], 
             ax.plot(list(cosines), np.degrees(np.arccos(list(cosines.values()))), "x", color=style.BLACK, label="the authors' code")
         ax.axhline(90, color=style.GREY, linewidth=0.8, linestyle="--")
         ax.set(title=title, xlabel="units", ylim=(0, 105), yticks=(0, 30, 60, 90))
+    if max(ax.dataLim.y1 for ax in axes) > 105:
+        axes[0].set(ylim=(0, 180), yticks=(0, 45, 90, 135, 180))
     for ax in axes:
         _across(ax, widest)
     axes[0].set_ylabel("alignment angle (degrees)")
@@ -113,8 +116,9 @@ def angles(evidence: Evidence, experiment: Experiment, prefixes: Sequence[str], 
 
 
 def errors(evidence: Evidence) -> Figure:
-    """Test error against the units of the bottleneck, both logarithmic: narrow under DFA and BP, and masked under DFA."""
-    prefixes = ("BP, narrow", "narrow", "masked")
+    """Test error against the units of the bottleneck, both logarithmic: narrow under DFA and BP, which is too fast for very narrow ones
+    and so has a slower twin; and masked under DFA."""
+    prefixes = ("BP, narrow", "BP slower, narrow", "narrow", "masked")
     results = find(evidence, WIDTH, _names(WIDTH, prefixes))
     if not results:
         return figures.not_run(WIDTH)

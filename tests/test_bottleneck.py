@@ -131,7 +131,8 @@ def test_bottlenecks_differ_in_the_middle_only(experiment):
     for name, config in experiment.variants.items():
         kind, _, n = name.rpartition(", ")
         expected = {"masked": {"bottleneck": (2, int(n))}}.get(kind, {"hidden": (800, int(n), 800)})
-        expected |= {"rule": bp(), "alignment": 0, "optimizer": bottleneck._BP.optimizer} if kind.startswith("BP") else {}
+        slower = {"optimizer": replace(bottleneck._BP.optimizer, lr=0.1)} if kind.startswith("BP slower") else {}
+        expected |= {"rule": bp(), "alignment": 0, "optimizer": bottleneck._BP.optimizer} | slower if kind.startswith("BP") else {}
         assert config == replace(wide, **expected), name
 
 
@@ -337,8 +338,8 @@ def test_authors_numbers_stand_beside_the_stand_in_only(whole):
 
 def test_errors_and_layers_stand_where_the_records_say(whole):
     (ax,) = figures_bottleneck.errors(whole).axes
-    assert [line.get_label() for line in ax.lines] == ["BP, narrow layer", "DFA, narrow layer", "DFA, gradient mask"]
-    assert ax.lines[1].get_ydata() == pytest.approx([2.1] * 9)
+    assert [line.get_label() for line in ax.lines] == ["BP, narrow layer", "BP, a third of the rate", "DFA, narrow layer", "DFA, gradient mask"]
+    assert ax.lines[2].get_ydata() == pytest.approx([2.1] * 9)
     (ax,) = figures_bottleneck.by_layer(whole).axes
     assert ax.lines[0].get_label() == "convolutional" and ax.lines[0].get_ydata() == pytest.approx([88.1, 77.1, 40.1])
     assert [label.get_text() for label in ax.get_xticklabels()][1] == "hidden layer 2\n256 units"
