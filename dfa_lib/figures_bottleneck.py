@@ -233,18 +233,20 @@ def numbers(config: Config) -> int:
 
 
 def convolution_table(evidence: Evidence) -> pd.DataFrame:
-    """By network: free parameters, test error under DFA and BP (mean and deviation over seeds), and the difference."""
+    """By network: free parameters, test error (percent, mean and deviation over seeds) under DFA, BP, and DFA with the first two layers
+    frozen, and the difference of the first two."""
     rows = {}
     for network in TWINS:
-        names = [f"{network} {method}" for method in bottleneck.RULES]
-        rows[network] = {"free parameters": f"{numbers(CONVOLUTION.variants[names[0]]):,}", "DFA, test %": NOT_RUN}
-        results = evidence.find(CONVOLUTION.name, names)
+        names = {"DFA, %": f"{network} DFA", "BP, %": f"{network} BP", "two layers frozen, %": f"{network} frozen"}
+        rows[network] = {"free parameters": f"{numbers(CONVOLUTION.variants[names['DFA, %']]):,}", "DFA, %": NOT_RUN}
+        results = evidence.find(CONVOLUTION.name, list(names.values()))
         if not results:
             continue
-        ends = {name: results.final(name, "test_error_pct") for name in names}
-        rows[network] |= {f"{method}, test %": _mean(ends[name]) for method, name in zip(bottleneck.RULES, names, strict=True)}
+        ends = {column: results.final(name, "test_error_pct") for column, name in names.items()}
+        rows[network] |= {column: _mean(values) for column, values in ends.items()}
         n = min(map(len, ends.values()))
-        rows[network] |= {"n": n, "DFA minus BP [95 %]": f"{difference(*ends.values()):+.2f}" if n > 1 else "one seed: no interval"}
+        gap = f"{difference(ends['DFA, %'], ends['BP, %']):+.2f}" if n > 1 else "one seed: no interval"
+        rows[network] |= {"n": n, "DFA minus BP [95 %]": gap}
     return pd.DataFrame(rows).T.fillna("")
 
 

@@ -1,6 +1,7 @@
 """Launay, Poli and Krzakala's bottleneck: what was run, what is predicted, the claims against made-up records, figures and tables."""
 
 import math
+import re
 from dataclasses import replace
 
 import matplotlib as mpl
@@ -41,13 +42,13 @@ def angles_of(experiment, variant):
 def made(experiment, variant, seed, profile="laptop"):
     """A made-up run, another one by a tenth of a degree or of a percent for each seed."""
     rows = [{"step": k, "epoch": k / 2, "test_error_pct": 90.0 - 40 * k, "test_loss": 1.0} for k in range(3)]
-    if "BP" not in variant and experiment != "bottleneck-rates":
+    if not {"BP", "frozen"} & set(re.split("[ ,]", variant)) and experiment != "bottleneck-rates":
         ends = [angle + 0.1 * seed for angle in angles_of(experiment, variant)]
         for k, row in enumerate(rows):
             found = ends if k == 2 else [90.0] * 3
             cosines = [math.cos(math.radians(angle)) for angle in found]
             row["alignment"] = {"layers": [1, 2, 3], "delta_angle": found, "delta_cos": cosines}
-    error = 4.0 if variant == "convolutional DFA" else 3.0 if "DFA" in variant else 2.0
+    error = 5.0 if "frozen" in variant else 4.0 if variant == "convolutional DFA" else 3.0 if "DFA" in variant else 2.0
     final = {"test_error_pct": error + 0.1 * seed, "train_error_pct": 1.0, "test_loss": 1.0, "constant_output": False}
     return Record(experiment, variant, profile, seed, "0" * 16, {}, "finished", 2, rows, final, 1.0, 2.0, 1, "CPU", 1,
                   {"torch": "2.9"}, {}, {})  # fmt: skip
@@ -151,8 +152,10 @@ def test_convolution_and_its_twins_are_equally_wide():
     convolutional = CONVOLUTION.variants["convolutional DFA"]
     for name, config in CONVOLUTION.variants.items():
         network, _, method = name.rpartition(" ")
-        assert config.rule.name == method.lower() and (config.alignment > 0) == (method == "DFA")
-        changed = set(differences(convolutional, config)) - {"rule", "alignment", "optimizer"}
+        assert config.rule.name == ("bp" if method == "BP" else "dfa") and (config.alignment > 0) == (method == "DFA")
+        assert config.frozen == ((1, 2) if method == "frozen" else ())
+        assert config.optimizer.lr == bottleneck.OWN_RATES[network, "BP" if method == "BP" else "DFA"]
+        changed = set(differences(convolutional, config)) - {"rule", "alignment", "optimizer", "frozen"}
         assert changed == {"convolutional": set(), "locally connected": {"tied"}, "fully connected": {"convolutions"}}[network]
         for profile in CONVOLUTION.profiles:
             made_of = CONVOLUTION.configs(profile)[name]
@@ -380,9 +383,9 @@ def test_knee_table_has_a_row_a_bottleneck(whole, tmp_path):
 def test_convolution_table_counts_and_compares(whole, tmp_path):
     found = figures_bottleneck.convolution_table(whole)
     assert found["free parameters"].tolist() == ["30,134", "108,118", "1,226,198"]
-    assert found.loc["convolutional", "DFA, test %"] == "4.10 ± 0.10"
+    assert found.loc["convolutional", ["DFA, %", "two layers frozen, %"]].tolist() == ["4.10 ± 0.10", "5.10 ± 0.10"]
     assert found.loc["convolutional", "DFA minus BP [95 %]"].startswith("+2.00 [") and found.loc["fully connected", "n"] == SEEDS
-    assert set(figures_bottleneck.convolution_table(Evidence(directory=tmp_path))["DFA, test %"]) == {NOT_RUN}
+    assert set(figures_bottleneck.convolution_table(Evidence(directory=tmp_path))["DFA, %"]) == {NOT_RUN}
 
 
 def test_rates_table_has_every_trial(whole, tmp_path):
