@@ -233,11 +233,12 @@ def numbers(config: Config) -> int:
 
 
 def convolution_table(evidence: Evidence) -> pd.DataFrame:
-    """By network: free parameters, test error (percent, mean and deviation over seeds) under DFA, BP, and DFA with the first two layers
-    frozen, and the difference of the first two."""
+    """By network: free parameters, test error (percent, mean and deviation over seeds) under DFA, BP, and DFA with the first layer
+    or the first two frozen, and the difference of DFA and BP."""
     rows = {}
     for network in TWINS:
-        names = {"DFA, %": f"{network} DFA", "BP, %": f"{network} BP", "two layers frozen, %": f"{network} frozen"}
+        names = {"DFA, %": "DFA", "BP, %": "BP", "layer 1 frozen, %": "frozen-1", "1 and 2, %": "frozen"}
+        names = {column: f"{network} {name}" for column, name in names.items()}
         rows[network] = {"free parameters": f"{numbers(CONVOLUTION.variants[names['DFA, %']]):,}", "DFA, %": NOT_RUN}
         results = evidence.find(CONVOLUTION.name, list(names.values()))
         if not results:
