@@ -256,8 +256,9 @@ def rates_table(evidence: Evidence) -> pd.DataFrame:
     use."""
     rows = {}
     for (network, method), own in bottleneck.OWN_RATES.items():
-        names = {f"{rate:g}": f"{network}, {method}, {rate:g}" for rate in bottleneck.RATES}
+        names = {f"{rate:g}": f"{network}, {method}, {rate:g}" for rate in bottleneck.RATES[network]}
         results = evidence.find(bottleneck.RATE_SEARCH.name, list(names.values()))
         ends = {rate: _mean([launay.held_out(r) for r in results.of(name)]) if results else NOT_RUN for rate, name in names.items()}
         rows[f"{network}, {method}"] = ends | {"used": f"{own:g}"}
-    return pd.DataFrame(rows).T
+    tried = [f"{rate:g}" for rate in sorted({rate for rates in bottleneck.RATES.values() for rate in rates})]
+    return pd.DataFrame(rows).T[[*tried, "used"]].fillna("")

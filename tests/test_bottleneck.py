@@ -166,14 +166,16 @@ def test_convolution_and_its_twins_are_equally_wide():
 def test_rate_search_changes_the_rate_and_holds_examples_out():
     assert len(bottleneck.RATE_SEARCH.variants) == len(bottleneck.TUNED) * 4 and set(bottleneck.OWN_RATES) == set(bottleneck.TUNED)
     for (network, method), own in bottleneck.OWN_RATES.items():
-        assert own in bottleneck.RATES
+        assert own in bottleneck.RATES[network] and len(bottleneck.RATES[network]) == 4
         if network == "3x800":
             used = (WIDTH.variants["narrow, 800" if method == "DFA" else "BP, narrow, 800"],)
-            used += (BY_CLASSES.variants["2 classes, masked, 10"], STAND_IN.variants["narrow, 1"]) if method == "DFA" else ()
+            used += (BY_CLASSES.variants["2 classes, masked, 10"],) if method == "DFA" else ()
+        elif "CIFAR" in network:
+            used = (STAND_IN.variants["narrow, 800"], STAND_IN.variants["narrow, 1"])
         else:
             used = (CONVOLUTION.variants[f"{network} {method}"],)
         assert {config.optimizer.lr for config in used} == {own}
-        for rate in bottleneck.RATES:
+        for rate in bottleneck.RATES[network]:
             trial = bottleneck.RATE_SEARCH.variants[f"{network}, {method}, {rate:g}"]
             assert trial == replace(used[0], optimizer=replace(used[0].optimizer, lr=rate), validation=10_000, alignment=0)
 
@@ -183,7 +185,8 @@ def test_own_rates_are_the_best_of_the_recorded_search():
     if found is None or len(found.records) < len(runs):
         pytest.skip(f"{len(found.records) if found else 0} of {len(runs)} runs of the search are recorded")
     for (network, method), rate in bottleneck.OWN_RATES.items():
-        errors = {r: np.mean([launay.held_out(record) for record in found.of(f"{network}, {method}, {r:g}")]) for r in bottleneck.RATES}
+        trials = {r: found.of(f"{network}, {method}, {r:g}") for r in bottleneck.RATES[network]}
+        errors = {r: np.mean([launay.held_out(record) for record in records]) for r, records in trials.items()}
         assert rate == min(errors, key=errors.get), (network, method, errors)
 
 
@@ -392,6 +395,6 @@ def test_convolution_table_counts_and_compares(whole, tmp_path):
 
 def test_rates_table_has_every_trial(whole, tmp_path):
     found = figures_bottleneck.rates_table(whole)
-    assert list(found.columns) == ["0.1", "0.3", "1", "3", "used"] and list(found.index)[0] == "3x800, DFA"
-    assert found.loc["fully connected, BP", "1"] == "30.00 ± 0.00"  # of 50 and 10 %, the start left out
+    assert list(found.columns) == ["0.01", "0.03", "0.1", "0.3", "1", "3", "used"] and list(found.index)[0] == "3x800, DFA"
+    assert found.loc["fully connected, BP", ["0.03", "1"]].tolist() == ["", "30.00 ± 0.00"]  # of 50 and 10 %, the start left out
     assert set(figures_bottleneck.rates_table(Evidence(directory=tmp_path))["0.1"]) == {NOT_RUN}
