@@ -24,7 +24,7 @@ book: $(STAMP)
 	@$(PY) tools/book.py build
 
 test: $(STAMP)
-	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadfile tests/test_notebooks.py tests  # the longest file first
+	@OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder tests/test_notebooks.py tests  # the longest first
 
 rerun: $(STAMP)
 	@$(PY) tools/book.py rerun --profile $(PROFILE)

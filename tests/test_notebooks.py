@@ -80,13 +80,17 @@ def test_a_download_works_elsewhere(notebook):
         assert not absolute, f"an absolute path: {absolute[0]}"
 
 
-def test_every_chapter_runs_and_its_checks_print_the_same():
+HALVES = {"odd": CHAPTERS[::2], "even": CHAPTERS[1::2]}  # for two workers
+
+
+@pytest.mark.parametrize("chapters", [pytest.param(half, id=name, marks=pytest.mark.xdist_group(name)) for name, half in HALVES.items()])
+def test_every_chapter_runs_and_its_checks_print_the_same(chapters):
     environment = os.environ | book.kernel_environment()  # as when the book is built
     command = [sys.executable, "-m", "pytest", "--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout", "120",
-               "-p", "no:cacheprovider", "-p", "no:xdist", "-v", "--color=no", "chapters"]
+               "-p", "no:cacheprovider", "-p", "no:xdist", "-v", "--color=no", *(f"chapters/{path.name}" for path in chapters)]
     run = subprocess.run(command, cwd=ROOT, env=environment, text=True,
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if run.returncode:
         pytest.fail(run.stdout[max(0, run.stdout.find("= FAILURES")):], pytrace=False)
     ran = set(re.findall(r"^chapters/(\S+)::ipynb::Cell \d+ PASSED", run.stdout, re.MULTILINE))
-    assert ran == {path.stem for path in CHAPTERS}, run.stdout
+    assert ran == {path.stem for path in chapters}, run.stdout
