@@ -259,7 +259,7 @@ FP_SETTINGS: Mapping[str, dict[str, object]] = {
     "notebook": {},
     "fan": {"init": "uniform-from", "feedback": "uniform-to"},
 }
-#: With fewer steps the search would choose a rate that is too large for them.
+#: Tried for as many steps as the runs take: a shorter search favours larger rates.
 FP_RATES = (0.005, 0.015, 0.05, 0.15)
 
 FP_SEARCH = Experiment(
