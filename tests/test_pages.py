@@ -177,6 +177,7 @@ def test_page_reads_well_in_a_wide_and_in_a_narrow_window(browser, origin, page)
             .filter(part => part.getBoundingClientRect().right > width + 1).map(part => part.outerHTML.slice(0, 80));
         return [document.documentElement.scrollWidth, ...parts.slice(0, 8)];""")
     assert not wider, f"the page scrolls sideways: {wider}"
+    check(browser, allowed=origin)
 
 
 def test_page_reads_well_as_a_file(browser, page):
