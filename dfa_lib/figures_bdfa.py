@@ -9,6 +9,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -573,6 +574,7 @@ def _map_cell(ax: Axes, results: Results, variants: Sequence[str]) -> None:
 # --- what a hop does, without training -----------------------------------------------------------------------------------------
 
 
+@cache
 def deltas(config: Config, examples: int = 200) -> np.ndarray:
     """The norm of each hidden layer's delta before the first step, a median over examples of the embedded digits; per example, so
     the batch's mean is not taken. In float64, since products of a hundred small factors leave float32's range."""

@@ -1,12 +1,15 @@
 """What every test shares: shapes checked on every call, no windows, one thread; and which of them one worker takes together."""
 
+from pathlib import Path
+
 import matplotlib
 import pytest
 import torch
 from jaxtyping import install_import_hook
 
-# Before anything imports dfa_lib: every annotated function is then checked, arguments and result.
-install_import_hook("dfa_lib", "beartype.beartype")
+# Before anything imports dfa_lib: in a module that names shapes, every annotated function is then checked, arguments and result.
+LIBRARY = Path(__file__).resolve().parent.parent / "dfa_lib"
+install_import_hook([f"dfa_lib.{path.stem}" for path in LIBRARY.glob("*.py") if "from jaxtyping" in path.read_text()], "beartype.beartype")
 
 matplotlib.use("Agg")
 torch.set_num_threads(1)
