@@ -280,8 +280,8 @@ FP_SEARCH = Experiment(
     },
 )  # fmt: skip
 
-#: The setting and rate whose depths all come nearest to the paper's accuracy in that search under 'laptop'; until it has run, the
-#: notebook's. A test compares with `nearest_setting`.
+#: The setting and rate whose depths all come nearest to the paper's accuracy in that search under 'laptop': the notebook's own. A test
+#: compares with `nearest_setting`.
 FP_CHOICE = ("notebook", NOTEBOOK.optimizer.lr)
 FP_BASE = replace(_FIFTEEN, optimizer=Optimizer("sgd", lr=FP_CHOICE[1]), **FP_SETTINGS[FP_CHOICE[0]])
 
