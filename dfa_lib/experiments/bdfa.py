@@ -146,6 +146,20 @@ OWN = Experiment(
     shares=("bdfa-figure8", "bdfa-small-blocks"),
 )
 
+GAIN_ONE = Experiment(
+    name="bdfa-gain-one",
+    title="100 layers of 200: a delta that crosses a boundary keeps its norm",
+    source=f"{SOURCE}, section 6.2.3",
+    variants={"DFA": replace(NOTEBOOK, rule=dfa())}
+    | {f"block {size}": replace(NOTEBOOK, rule=bdfa(size, keep_norm=True)) for size in (50, 25)},
+    profiles={
+        "smoke": Profile(seeds=1, changes=SMOKE),
+        "laptop": Profile(seeds=3),
+        "paper": Profile(seeds=10, changes={"steps": 50_000, "evaluate_every": 1000}),
+    },
+    shares=("bdfa-figure8",),
+)
+
 # --- BP at 100 layers --------------------------------------------------------------------------------------------------------
 
 #: The paper's 'BP does not converge' under five initialisations: by fan-in, the notebook's, the tutorials' of the time, two proper ones.
@@ -372,7 +386,7 @@ FIFTEEN = Experiment(
     },
 )  # fmt: skip
 
-EXPERIMENTS = (FIGURE8, FIGURE9, SMALL_BLOCKS, RATE_SEARCH, OWN, BP_DEPTH, MAP, REDRAWN, FP_SEARCH, FIGURE7, FIGURE7_WHY, FIFTEEN)
+EXPERIMENTS = (FIGURE8, FIGURE9, SMALL_BLOCKS, RATE_SEARCH, OWN, GAIN_ONE, BP_DEPTH, MAP, REDRAWN, FP_SEARCH, FIGURE7, FIGURE7_WHY, FIFTEEN)
 
 #: Test accuracy in percent: what the paper reports of each experiment's variants.
 ACCURACY: Mapping[str, Mapping[str, float]] = {**TABLES, FIGURE7.name: dict.fromkeys(FIGURE7.variants, FIGURE7_ACCURACY)}
@@ -457,7 +471,8 @@ CLAIMS: tuple[Claim, ...] = (
         Claim(f"step-size/{which}/{measure}", f"{said}, smaller blocks {does}", experiment.source,
               order(experiment.name, metric, _BLOCK_ORDER))
         for which, said, experiment in (("equal-rate", "all at the notebook's learning rate", FIGURE8),
-                                        ("own-rates", "each at its own best learning rate", OWN))
+                                        ("own-rates", "each at its own best learning rate", OWN),
+                                        ("gain-one", "with boundaries that keep a delta's norm", GAIN_ONE))
         for measure, does, metric in (("end", "end at a lower test error", TEST), ("speed", "converge faster", _FASTER))
     ),
     *(
