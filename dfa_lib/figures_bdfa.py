@@ -547,8 +547,8 @@ def block_map(evidence: Evidence) -> Figure:
         gain = bdfa.hop_gain(bdfa.MAP_INITS[init], width)
         line[0].set_ylabel(f"{optimizer} {rate:g}\n{name}\nweights' gain {gain:.2f}", fontsize=8, rotation=0, ha="right", va="center")
     for ax, (gain, (spec, options)) in zip(axes[0], bdfa.GAINS.items(), strict=True):
-        words = "gain 1 between blocks" if options else f"gain {bdfa.hop_gain(spec, width):.2f} a hop"
-        ax.set_title(f"{gain if options else f'{gain} feedback'}\n{words}", fontsize=9.5)
+        words = "at boundaries" if options else f"gain {bdfa.hop_gain(spec, width):.2f} a hop"
+        ax.set_title(f"{gain}\n{words}", fontsize=9.5)
     for ax in axes[-1]:
         ax.set_xticks(range(len(blocks)), [block.removeprefix("block ") for block in blocks])
     axes[-1, len(bdfa.GAINS) // 2].set_xlabel("block size (DFA: one block of 100)")
