@@ -1,12 +1,11 @@
 """Figures and tables of chapters 09_feedback_propagation and 10_blocked_dfa, from the records of `experiments.bdfa`.
 
 Each takes an `Evidence` and shows the largest budget that has the records; where there are none it says so, and how to make them.
-Two need no records: `samples` draws from the data set, `delta_norms` computes.
+Two need no records: `samples` shows what comes with the library, `delta_norms` computes.
 """
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -33,6 +32,7 @@ from .verdicts import NOT_RUN, Evidence, Interval, difference, verdict
 
 Panel = tuple[Experiment, Sequence[str]]  #: an experiment, and those of its variants that a panel shows
 TEST = "test_error_pct"
+SAMPLES = Path(__file__).with_name("notmnist_samples.png")
 
 
 # --- looks ---------------------------------------------------------------------------------------------------------------
@@ -496,18 +496,17 @@ def fifteen_table(evidence: Evidence) -> pd.DataFrame:
     return table.fillna("")
 
 
-def samples(root: str | Path | None = None, name: str = "notmnist-10k", each: int = 8) -> Figure:
-    """Images of a data set, a column a class; a line in their place where the data set is not on this machine."""
-    status = next(row for row in data.status(root) if row.name == name)
-    if not status.present:
-        return figures.sentence(textwrap.fill(f"{data.DATASETS[name].title}: not on this machine; to have it, {status.how}", 75))
-    dataset = data.load(name, root)
-    figure, axes = plt.subplots(1, dataset.classes, figsize=(style.TEXT_WIDTH, 0.62 * each + 0.3))
-    for label, ax in enumerate(axes):
-        images = dataset.train_x[dataset.train_y == label][:each].reshape(each, *dataset.shape[1:]).numpy()
-        column = np.pad(images, ((0, 0), (1, 1), (1, 1)), constant_values=0.35).reshape(-1, images.shape[2] + 2)
+def samples() -> Figure:
+    """Four images of each letter of notMNIST, a column a letter: the first of each class in the training part of `notmnist-10k`.
+
+    They come with the library, so that nobody needs the data set to see them; a test holds them to it.
+    """
+    letters = np.split(plt.imread(SAMPLES), 10, axis=1)  # each (4 * 28, 28), in [0, 1]
+    figure, axes = plt.subplots(1, len(letters), figsize=(style.TEXT_WIDTH, 2.8))
+    for letter, images, ax in zip("ABCDEFGHIJ", letters, axes, strict=True):
+        column = np.pad(images.reshape(-1, 28, 28), ((0, 0), (1, 1), (1, 1)), constant_values=0.35).reshape(-1, 30)
         ax.imshow(column, cmap="gray", vmin=0, vmax=1, rasterized=True)
-        ax.set(title=dataset.class_names[label], xticks=(), yticks=())
+        ax.set(title=letter, xticks=(), yticks=())
         ax.grid(visible=False)
         ax.spines[:].set_visible(False)
     return figure

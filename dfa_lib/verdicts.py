@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import statistics
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -364,8 +365,12 @@ def describe(metric: Metric) -> str:
 
 
 def _sum(weights: Mapping[str, float]) -> str:
-    terms = [("minus " if w < 0 else "plus ") + ("" if abs(w) == 1 else f"{abs(w):g} times ") + name for name, w in weights.items()]
-    return " ".join(terms).removeprefix("plus ")
+    """A sum of variants in words; what all names begin with, up to a comma, is said once."""
+    shared = os.path.commonprefix(list(weights))
+    shared = shared[: shared.rfind(", ") + 2] if ", " in shared and len(weights) > 1 else ""
+    signs = [("minus " if w < 0 else "plus ") + ("" if abs(w) == 1 else f"{abs(w):g} times ") for w in weights.values()]
+    terms = [sign + name.removeprefix(shared) for sign, name in zip(signs, weights, strict=True)]
+    return shared + " ".join(terms).removeprefix("plus ")
 
 
 def _range(low: float, high: float) -> str:

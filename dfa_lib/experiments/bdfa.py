@@ -419,7 +419,7 @@ def log_steps(level: float) -> Callable[[Record], float]:
         budget = record.config.get("steps") or record.step  # a run that diverged was not quick
         return math.log10(max(budget if found is None else found, 1))
 
-    metric.__doc__ = f"log10 of the steps to {level:g} % test error, or of the whole budget where it is not reached"
+    metric.__doc__ = f"log10 of the steps to {level:g} % test error (of all steps, where it is not reached)"
     return metric
 
 
