@@ -282,6 +282,11 @@ def test_records_as_the_paper_says_reproduce_every_claim_but_those_that_the_cont
     assert {v.n for v in found.values()} == {SEEDS}
 
 
+def test_what_two_variants_begin_with_is_said_once(paper):
+    assert "as in Figure 7, k = 1 minus k = 0: " in verdict(CLAIMS["B6/as-in-Figure-7"], paper).basis
+    assert "as in Figure 7, k = 1 minus lower layers fed by e, k = 1: " in verdict(CLAIMS["F5/k=1"], paper).basis
+
+
 def changed(name, **how):
     """Evidence as the paper's, with the runs of an experiment made anew: variant -> accuracy and half-time."""
     runs = [made(name, v, s, **how.get(v, {})) for v in configs(name, "laptop") for s in range(SEEDS)]

@@ -497,9 +497,3 @@ def test_parts_that_ask_the_same_of_different_runs_are_said_in_one_sentence():
     found = judged(parts, A=[1.0] * 3, B=[4.0] * 3)
     assert found.basis == ("(1) test error (%), claimed at most 2: A: 1 [1, 1], n = 3, reproduced; B: 4 [4, 4], n = 3, contradicted; "
                            "(2) reproduced: test error (%) of A: 1 [1, 1], n = 3; claimed at most 3")  # fmt: skip
-
-
-def test_what_all_variants_begin_with_is_said_once():
-    found = evidence(**{"deep, A": [1.0] * 4, "deep, B": [3.0] * 4, "wide, A": [0.5] * 4})
-    for above, below, words in (("deep, B", "deep, A", "deep, B minus A: 2"), ("deep, B", "wide, A", "deep, B minus wide, A: 2.5")):
-        assert f" of {words} [" in judged(gap("tiny", "test_error_pct", above, below, low=0.0), found).basis
