@@ -167,8 +167,10 @@ def test_best_rate_is_the_lowest_mean_over_seeds():
     for variant in bdfa.RATE_SEARCH.variants:
         name, rate = variant.split(", ")
         hit = float(rate) == best[name]
-        # At its best rate both seeds are good; at others one is better still and one is bad.
-        runs += [made("bdfa-rates", variant, s, accuracy=90.0 if hit else 95.0 - 20 * s) for s in (0, 1)]
+        # At its best rate both seeds are good; at others one is better still and one is bad. One block size learns nothing.
+        ends = (90.0, 90.0) if hit else (95.0, 75.0)
+        runs += [made("bdfa-rates", variant, s, accuracy=10.0 if name == "block 5" else ends[s]) for s in (0, 1)]
+    del best["block 5"]
     assert bdfa.best_rates(sweep.Results(bdfa.RATE_SEARCH, "laptop", tuple(runs))) == best
 
 
@@ -415,10 +417,11 @@ def test_members_of_a_family_have_looks_of_their_own():
 
 
 def test_best_rate_wears_a_ring():
-    runs = [made("bdfa-rates", v, s, accuracy=95.0 if v == "DFA, 0.05" else 90.0) for v in bdfa.RATE_SEARCH.variants for s in (0, 1)]
+    ends = {"DFA, 0.05": 95.0} | {v: 10.0 for v in bdfa.RATE_SEARCH.variants if v.startswith("block 5,")}
+    runs = [made("bdfa-rates", v, s, accuracy=ends.get(v, 90.0)) for v in bdfa.RATE_SEARCH.variants for s in (0, 1)]
     (ax,) = figures_bdfa.rates(evidence(sweep.Results(bdfa.RATE_SEARCH, "laptop", tuple(runs)))).axes
     rings = [line for line in ax.lines if line.get_markersize() == 16]
-    assert len(rings) == len(bdfa.TUNED) and rings[0].get_xdata()[0] == 0.05
+    assert len(rings) == len(bdfa.TUNED) - 1 and rings[0].get_xdata()[0] == 0.05
     assert rings[0].get_ydata()[0] == pytest.approx(np.mean([bdfa.late_error(r) for r in runs if r.variant == "DFA, 0.05"]))
 
 
@@ -505,11 +508,10 @@ def test_times_of_other_machines_are_not_compared():
 def test_own_rates_table_compares_with_dfa_at_the_same_rate(paper, monkeypatch):
     monkeypatch.setattr(bdfa, "OWN_RATES", {**bdfa.OWN_RATES, "DFA": 0.5, "block 25": 0.005})
     table = figures_bdfa.own_rates_table(paper)
-    assert list(table.index) == list(bdfa.TUNED)
+    assert list(table.index) == list(bdfa.OWN.variants) == list(bdfa.OWN_RATES)
     assert table.loc["DFA", "own rate"] == "0.5 (edge)" and table.loc["block 25", "own rate"] == "0.005"
     assert table.loc["block 25", "minus DFA [95 %]"].startswith("+4.0 [") and table.loc["DFA", "minus DFA [95 %]"] == ""
     assert table.loc["block 25", "minus DFA [95 %] "].startswith("+4.0 [") and table.loc["block 25", "at it, %"] == "93.0 ± 0.1"
-    assert table.loc["block 5", "minus DFA [95 %]"] == ""  # half of DFA's budget
 
 
 def test_fifteen_table_has_the_gap_to_bp(paper, tmp_path):
