@@ -44,6 +44,9 @@ class Optimizer:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            if f.type == "float":  # 1 is 1.0, so that a run has one hash
+                object.__setattr__(self, f.name, float(getattr(self, f.name)))
         if self.name not in OPTIMIZERS:
             raise unknown("optimizer", self.name, OPTIMIZERS)
         if not self.lr > 0:

@@ -88,6 +88,8 @@ def test_equal_configurations_have_equal_identities():
     assert content_hash(dataclasses.replace(FULL), 1) == content_hash(FULL, 1)
     one, other = (dataclasses.replace(BASE, rule=rule) for rule in (dfa(gate=True), dfa()))
     assert content_hash(one, 1) == content_hash(other, 1)
+    whole, real = (Config(epochs=2, optimizer=Optimizer(lr=lr)) for lr in (1, 1.0))
+    assert content_hash(whole, 1) == content_hash(real, 1)
 
 
 def test_differences_between_two_configurations():

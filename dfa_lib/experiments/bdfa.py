@@ -9,6 +9,7 @@ of 50 and 25 divide them. Chapters 09_feedback_propagation and 10_blocked_dfa re
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
@@ -16,12 +17,13 @@ from typing import TYPE_CHECKING
 
 from ..config import Config, Optimizer
 from ..graph import Rule, bdfa, bp, dfa, fa, fp, shallow
-from ..verdicts import ABOVE_ZERO, Claim, every, gap, near, order, value
+from ..verdicts import ABOVE_ZERO, Claim, every, gap, measure, near, order, value
 from .base import Experiment, Profile
 
 if TYPE_CHECKING:
     from ..records import Record
     from ..sweep import Results
+    from ..verdicts import Metric
 
 SOURCE = "zarlenga_bdfa"
 DEEP, LAYERS_15 = (200,) * 100, (720,) * 15
@@ -126,25 +128,23 @@ OWN_RATES: Mapping[str, float] = {"DFA": 0.15, "block 50": 0.015, "block 25": 0.
 def late_error(record: Record) -> float:
     """Error over the later half of the evaluations, the mean (percent): on a hundred layers single ones jump by tens of points."""
     errors = [row["test_error_pct"] for row in record.evaluations]
-    late = errors[len(errors) // 2 :]
-    return sum(late) / len(late)
+    return statistics.mean(errors[len(errors) // 2 :])
 
 
 def best_rates(results: Results) -> dict[str, float]:
     """Of each block size the rate with the lowest held-out `late_error`, a mean over seeds, in the records of `RATE_SEARCH`; those that
     learn at no rate are left out."""
 
-    def mean(name: str, rate: float) -> float:
-        found = [late_error(record) for record in results.of(f"{name}, {rate:g}")]
-        return sum(found) / len(found)
+    def error(name: str, rate: float) -> float:
+        return _mean(results, f"{name}, {rate:g}", late_error)
 
-    best = {name: min(RATES, key=lambda rate: mean(name, rate)) for name in TUNED}
-    return {name: rate for name, rate in best.items() if mean(name, rate) < UNTRAINED}
+    best = {name: min(RATES, key=lambda rate: error(name, rate)) for name in TUNED}
+    return {name: rate for name, rate in best.items() if error(name, rate) < UNTRAINED}
 
 
-def _mean(results: Results, variant: str) -> float:
-    errors = results.final(variant, "test_error_pct")
-    return sum(errors) / len(errors)
+def _mean(results: Results, variant: str, metric: Metric) -> float:
+    """A metric's mean over a variant's seeds."""
+    return statistics.mean(measure(record, metric) for record in results.of(variant))
 
 
 OWN = Experiment(
@@ -335,7 +335,7 @@ def nearest_setting(results: Results) -> tuple[str, float]:
 
     def distance(choice: tuple[str, float]) -> float:
         name, rate = choice
-        return max(abs(_mean(results, f"k = {k}, {name}, {rate:g}") - (100 - FIGURE7_ACCURACY)) for k in SEARCHED_DEPTHS)
+        return max(abs(_mean(results, f"k = {k}, {name}, {rate:g}", TEST) - (100 - FIGURE7_ACCURACY)) for k in SEARCHED_DEPTHS)
 
     return min(product(FP_SETTINGS, FP_RATES), key=distance)
 
