@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from ..config import Config, Optimizer
 from ..graph import Rule, bdfa, bp, dfa, fa, fp, shallow
 from ..verdicts import ABOVE_ZERO, Claim, every, gap, measure, near, order, value
+from . import nokland
 from .base import Experiment, Profile
 
 if TYPE_CHECKING:
@@ -515,6 +516,8 @@ CLAIMS: tuple[Claim, ...] = (
               REDRAWN.source, gap(REDRAWN.name, TEST, f"{name}, redrawn", "output layer only", low=-1.0))
         for name in ("DFA", "block 25")
     ),
+    Claim("redrawn/2x800", "the same of Nøkland's 2x800 under DFA, which trains well with fixed feedback", REDRAWN.source,
+          gap(nokland.VARIANTS.name, TEST, "DFA, redrawn", "DFA, output layer only", low=-1.0)),
     *(
         Claim(f"F5/k={k}", f"k = {k}: with the lower layers fed by the output error learning is faster", f"{SOURCE}, section 6.2.2",
               gap(FIGURE7_WHY.name, _FASTER, f"{AS_PAPER}, k = {k}", f"lower layers fed by e, k = {k}", low=ABOVE_ZERO))
