@@ -41,7 +41,7 @@ from .graph import Rule, bdfa, bp, dfa, fa, fp
 from .network import Workspace
 from .optim import CHUNK
 from .records import machine, results_dir, write_whole
-from .training import Trainer, train
+from .training import Trainer, had, train
 from .verdicts import Interval
 
 if TYPE_CHECKING:
@@ -594,8 +594,7 @@ def measure(
         for name in names:
             if name not in known:
                 raise unknown(kind, name, known)
-    if device.split(":")[0] not in ("cpu", "cuda") or (device != "cpu" and not torch.cuda.is_available()):
-        raise DfaLibError(f"device {device!r} cannot be had here; this machine has: cpu" + ", cuda" * torch.cuda.is_available())
+    had(device)
     if study == "workers" and device != "cpu":
         raise DfaLibError("the study of worker processes is the CPU's: on a GPU all seeds are one run")
     rounds = rounds or {"steps": 15, "depth": 15, "workers": 3, "replicas": 5}[study]

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from .config import differences
-from .errors import DfaLibError, unknown
+from .errors import DfaLibError
 from .experiments import EXPERIMENTS, get
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, help="Feedback alignment, reproduced.")
@@ -62,18 +62,18 @@ def run(
     profile: Annotated[str, typer.Option(help="smoke (seconds a run), laptop (minutes) or paper")] = "smoke",
     seeds: Annotated[int | None, typer.Option(min=1, help="seeds of each variant; default: the profile's")] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
-    jobs: Annotated[int | None, typer.Option(min=1, help="worker processes; default: one a core")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="worker processes; default: one a core, on a GPU one")] = None,
 ) -> None:
     """Train what is not recorded yet, write the records, and print the table, with the paper's numbers where it is one of the paper's.
     Says beforehand what it will cost."""
     from . import sweep
+    from .training import had
 
     chosen = get(experiment)
-    if device.split(":")[0] not in (devices := ("cpu", "cuda")):
-        raise unknown("device", device, devices)
+    had(device)
     runs = chosen.runs(profile, seeds)
     todo = sweep.missing(runs)
-    jobs = min(jobs or os.cpu_count() or 1, max(1, len(todo)))
+    jobs = min(jobs or (os.cpu_count() or 1 if device == "cpu" else 1), max(1, len(todo)))
     console.print(f"{chosen.title}: {len(runs)} runs, {len(runs) - len(todo)} recorded")
     if todo:
         seconds = sweep.estimate(todo, device)

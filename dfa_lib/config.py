@@ -25,6 +25,13 @@ LOSSES = ("cross-entropy", "binary-cross-entropy", "squared-error")
 OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam")
 
 
+def make_real(value: object) -> None:
+    """Make the real numbers among a frozen dataclass's fields floats: 1 is 1.0, so that equal runs have equal hashes."""
+    for f in dataclasses.fields(value):
+        if "float" in str(f.type).split(" | ") and type(number := getattr(value, f.name)) is int:
+            object.__setattr__(value, f.name, float(number))
+
+
 @dataclass(frozen=True)
 class Optimizer:
     """The update rule. `lr` is per step; with `Config.reduction` it says how far one example moves the weights.
@@ -44,9 +51,7 @@ class Optimizer:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        for f in dataclasses.fields(self):
-            if f.type == "float":  # 1 is 1.0, so that a run has one hash
-                object.__setattr__(self, f.name, float(getattr(self, f.name)))
+        make_real(self)
         if self.name not in OPTIMIZERS:
             raise unknown("optimizer", self.name, OPTIMIZERS)
         if not self.lr > 0:
@@ -80,7 +85,7 @@ class Config:
     epochs: int | None = None  #: the budget: passes over the training set,
     steps: int | None = None  #: or steps; exactly one of the two
     evaluate_every: int | None = None  #: steps between evaluations; None: at the end of each epoch
-    stop_train_error: float | None = None  #: stop when an epoch's running training error (percent) is at most this
+    stop_train_error: float | None = None  #: stop when the running training error (percent) since the last evaluation is at most this
     validation: int = 0  #: held-out training examples; where positive, 'test' metrics are on these, never on the test set
     dropout_input: float = 0.0  #: probability of dropping an input
     dropout: float = 0.0  #: probability of dropping a hidden unit
@@ -99,20 +104,21 @@ class Config:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), known)
+        make_real(self)
         if (self.epochs is None) == (self.steps is None):
             raise DfaLibError(f"a run needs a budget in epochs or in steps, not both; got epochs={self.epochs}, steps={self.steps}")
-        for name in ("batch", "epochs", "steps", "evaluate_every"):
+        for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise DfaLibError(f"{name} must be at least 1; got {value}")
-        for name in ("validation", "adversarial", "alignment", "features", "tsne"):
-            if not getattr(self, name) >= 0:
+            if value is not None and (type(value) is not int or value < least):
+                raise DfaLibError(f"{name} must be a whole number, at least {least}; got {value!r}")
+        if any(type(width) is not int or width < 1 for width in self.hidden):
+            raise DfaLibError(f"hidden layers have whole numbers of units, as in hidden=(240, 240); got {self.hidden!r}")
+        for name in ("adversarial", "stop_train_error"):
+            if not (getattr(self, name) or 0.0) >= 0:
                 raise DfaLibError(f"{name} must be at least 0; got {getattr(self, name)}")
         for name in ("dropout_input", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise DfaLibError(f"{name} is a probability below 1; got {getattr(self, name)}")
-        if self.classes is not None and self.classes < 2:
-            raise DfaLibError(f"classes must be at least 2; got {self.classes}")
         if len(self.convolutions) > len(self.hidden) or any(len(c) != 3 or min(c) < 1 for c in self.convolutions):
             raise DfaLibError(f"a convolution is (channels, kernel, stride), each at least 1, for one of the first of {len(self.hidden)} "
                               f"hidden layers; got {self.convolutions}")  # fmt: skip
@@ -125,13 +131,11 @@ class Config:
                                   f"at least 1; got {self.bottleneck}, widths {self.hidden}")  # fmt: skip
         if self.theorem and not self.alignment:
             raise DfaLibError("theorem is measured with alignment; give the number of examples, as in alignment=500")
-        if self.after and self.after.hidden != self.hidden:
-            raise DfaLibError(f"the stage before has hidden layers {self.after.hidden}, this one {self.hidden}; weights cannot go over")
-        if self.after and self.after.batch_norm != self.batch_norm:
-            raise DfaLibError(f"the stage before has batch_norm={self.after.batch_norm}, this one {self.batch_norm}; give both the same")
-        if self.after and (self.after.convolutions, self.after.tied) != (self.convolutions, self.tied):
-            raise DfaLibError(f"the stage before has convolutions {self.after.convolutions}, this one {self.convolutions}; give both the "
-                              "same, with ties in both or in none")  # fmt: skip
+        for name in ("data", "classes", "validation", "hidden", "batch_norm", "convolutions", "tied") if self.after else ():
+            before, now = getattr(self.after, name), getattr(self, name)
+            if before != now:
+                raise DfaLibError(f"the stage before has {name}={before!r}, this one {now!r}; a stage goes on with the same examples and "
+                                  "layers: give both the same")  # fmt: skip
 
     def graph(self, n_in: int, n_out: int) -> FeedbackGraph:
         """The rule's feedback graph on this network."""
@@ -170,6 +174,10 @@ class Config:
         if values.get("after"):
             values["after"] = cls.from_dict(values["after"])
         return cls(**values)
+
+
+#: The fields that count something, and from where.
+_LEAST = {"batch": 1, "epochs": 1, "steps": 1, "evaluate_every": 1, "classes": 2, "validation": 0, "alignment": 0, "features": 0, "tsne": 0}
 
 
 @functools.cache

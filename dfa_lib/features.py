@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .network import Network
 
-#: The ridge of the linear probe, as a share of the features' mean squared norm: enough to make it well posed.
+#: The ridge of the linear probe, as a share of the mean eigenvalue of the features' second moments: enough to make it well posed.
 RIDGE = 1e-3
 #: Coordinates of a layout are whole numbers from 0 to this: finer than a printed dot.
 GRID = 999

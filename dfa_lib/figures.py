@@ -20,16 +20,16 @@ from .sweep import Results
 from .verdicts import Claim, Evidence, Interval, difference, verdict
 
 
-def _curves(results: Results, variant: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """Epochs, and one row of `metric` a seed. Seeds that stopped early keep their last value."""
+def curves(results: Results, variant: str, metric: str, x: str = "epoch") -> tuple[np.ndarray, np.ndarray]:
+    """Epochs (or steps) of the longest run, and one row of `metric` a seed, read between its own evaluations, which are thinned to
+    others where a run is shorter. Seeds that stopped early keep their last value."""
     rows = [[row for row in record.evaluations if row.get(metric) is not None] for record in results.of(variant)]
-    longest = max(rows, key=len)
-    epochs = np.array([row["epoch"] for row in longest])
-    values = np.full((len(rows), len(longest)), np.nan)
-    for k, row in enumerate(rows):
-        values[k, : len(row)] = [r[metric] for r in row]
-        values[k, len(row) :] = row[-1][metric]
-    return epochs, values
+    grid = _longest(rows, x)
+    return grid, np.array([np.interp(grid, [row[x] for row in seed], [row[metric] for row in seed]) for seed in rows])
+
+
+def _longest(rows: Sequence[Sequence[Mapping]], x: str) -> np.ndarray:
+    return np.array([row[x] for row in max(rows, key=lambda seed: seed[-1][x])], dtype=float)
 
 
 def _style(results: Results, variant: str) -> style.Style:
@@ -43,7 +43,7 @@ def error_curves(results: Results, panels: Mapping[str, Sequence[str]]) -> Figur
         for variant in variants:
             look = _style(results, variant)
             for metric, line in (("test_error_pct", "-"), ("train_error_pct", ":")):
-                epochs, values = _curves(results, variant, metric)
+                epochs, values = curves(results, variant, metric)
                 keep = epochs > 0
                 epochs, values = epochs[keep], np.maximum(values[:, keep], 1e-3)
                 label = look.label if line == "-" else None
@@ -74,12 +74,13 @@ def alignment_curves(results: Results, panels: Mapping[str, str], measure: str =
 
 
 def alignment(results: Results, variant: str, measure: str) -> tuple[list[int], np.ndarray, np.ndarray]:
-    """Measured layers, epochs, and one measure as an array (seeds, epochs, layers); nan where it is undefined."""
+    """Measured layers, epochs, and one measure as an array (seeds, epochs, layers), as `curves` has it; nan where it is undefined."""
     rows = [[row for row in record.evaluations if "alignment" in row] for record in results.of(variant)]
-    shortest = min(len(row) for row in rows)
-    epochs = np.array([row["epoch"] for row in rows[0][:shortest]])
-    values = np.array([[row["alignment"][measure] for row in seed[:shortest]] for seed in rows], dtype=float)
-    return rows[0][0]["alignment"]["layers"], epochs, values
+    grid, values = _longest(rows, "epoch"), []
+    for seed in rows:
+        measured = np.array([row["alignment"][measure] for row in seed], dtype=float)
+        values.append(np.stack([np.interp(grid, [row["epoch"] for row in seed], layer) for layer in measured.T], axis=1))
+    return rows[0][0]["alignment"]["layers"], grid, np.array(values)
 
 
 def final_table(results: Results, groups: Mapping[str, Sequence[str]], paper: Mapping[str, str]) -> pd.DataFrame:

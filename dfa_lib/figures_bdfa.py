@@ -84,14 +84,6 @@ def present(results: Results, variants: Sequence[str]) -> list[str]:
     return [variant for variant in variants if variant in have]
 
 
-def curves(results: Results, variant: str, metric: str = TEST) -> tuple[np.ndarray, np.ndarray]:
-    """Steps, and one row of `metric` a seed. A seed that ended early keeps its last value."""
-    rows = [[row for row in record.evaluations if row.get(metric) is not None] for record in results.of(variant)]
-    longest = max(rows, key=len)
-    filled = [[r[metric] for r in row] + [row[-1][metric]] * (len(longest) - len(row)) for row in rows]
-    return np.array([row["step"] for row in longest]), np.array(filled, dtype=float)
-
-
 def accuracies(results: Results, variant: str) -> list[float]:
     """Test accuracy (percent) of each seed at the end."""
     return [100 - error for error in results.final(variant, TEST)]
@@ -155,7 +147,7 @@ def accuracy(evidence: Evidence, panels: Mapping[str, Panel]) -> Figure:
 
 def _accuracy_panel(ax: Axes, results: Results, variants: Sequence[str]) -> None:
     for variant in variants:
-        steps, errors = curves(results, variant)
+        steps, errors = figures.curves(results, variant, TEST, "step")
         _band(ax, steps, 100 - errors, label=look(variant).label, **_how(variant, len(steps)))
 
 
@@ -181,7 +173,7 @@ def _paper_marks(ax: Axes, numbers: Mapping[str, float], variants: Sequence[str]
 
 def accuracy_table(evidence: Evidence, *experiments: Experiment) -> pd.DataFrame:
     """The paper's accuracy and ours at the end (mean and deviation over seeds), one row a variant: seeds, steps, the verdict on the
-    paper's number, and the steps to 80 % (mean over the seeds that get there). With several experiments, later ones add rows."""
+    paper's number, and the steps to 80 % (mean over the seeds that get there). With several experiments, later ones add rows, of other variants."""
     rows: dict[str, dict[str, object]] = {}
     for experiment in experiments:
         for variant in experiment.variants:
@@ -191,15 +183,13 @@ def accuracy_table(evidence: Evidence, *experiments: Experiment) -> pd.DataFrame
             if not results:
                 continue
             runs, claim = results.of(variant), bdfa.NUMBERS.get(experiment.name, {}).get(variant)
-            reached = [steps for run in runs if (steps := bdfa.steps_to(run, bdfa.TRAINED)) is not None]
             rows[variant] |= {
                 "here, %": _mean(accuracies(results, variant), 1),
                 "n": len(runs),
                 "budget": f"{results.experiment.configs(results.profile)[variant].budget}, {results.profile}",
                 "the paper's number": verdict(claim, evidence).outcome if claim else "",
-                "steps to 80 %": f"{np.mean(reached):,.0f}" + (f" ({len(reached)} of {len(runs)})" if len(reached) < len(runs) else "")
-                if reached else "not reached",
-            }  # fmt: skip
+                "steps to 80 %": _steps(runs),
+            }
     return pd.DataFrame(rows).T.fillna("")
 
 
@@ -275,7 +265,8 @@ def _rates(
             if not have:
                 continue
             x = np.array([rate for rate, _ in have])
-            errors = np.array([[error(record) for record in results.of(v)] for _, v in have], dtype=float).T
+            seeds = zip(*([error(record) for record in results.of(v)] for _, v in have), strict=False)  # those that all rates have
+            errors = np.array(list(seeds), dtype=float)
             _band(ax, x, errors, label=look(name).label, **(_how(name, 1) | {"markevery": 1}))
             best = errors.mean(axis=0).argmin()
             if ring and len(have) > 1 and errors.mean(axis=0)[best] < bdfa.UNTRAINED:
@@ -299,22 +290,27 @@ def own_rates_table(evidence: Evidence) -> pd.DataFrame:
     with its 95 % interval; and steps to 80 %. A best rate at the edge of the grid says so: a better one may lie beyond."""
     rows = {}
     for name, rate in bdfa.OWN_RATES.items():
-        edge = " (edge)" if rate in (bdfa.RATES[0], bdfa.RATES[-1]) else ""
         rows[name] = {f"at {bdfa.NOTEBOOK.optimizer.lr:g}, %": NOT_RUN, "minus DFA [95 %]": "", "steps to 80 %": "",
-                      "own rate": f"{rate:g}{edge}", "at it, %": NOT_RUN, "minus DFA [95 %] ": "", "steps to 80 % ": ""}  # fmt: skip
+                      "own rate": f"{rate:g}{figures._edge(rate, bdfa.RATES)}", "at it, %": NOT_RUN, "minus DFA [95 %] ": "", "steps to 80 % ": ""}  # fmt: skip
         for experiment, space in ((bdfa.FIGURE8, ""), (bdfa.OWN, " ")):
             mine = find(evidence, experiment, [name])
             if not mine:
                 continue
             base = find(Evidence(mine.profile, evidence.directory, _read=evidence._read), experiment, ["DFA"])
-            reached = [bdfa.steps_to(run, bdfa.TRAINED) for run in mine.of(name)]
             enough = base and name != "DFA" and min(len(mine.of(name)), len(base.of("DFA"))) > 1
             rows[name] |= {
                 "at it, %" if space else f"at {bdfa.NOTEBOOK.optimizer.lr:g}, %": _mean(accuracies(mine, name), 1),
                 f"minus DFA [95 %]{space}": f"{_accuracy_gap(mine, name, base):+.1f}" if enough else "",
-                f"steps to 80 %{space}": f"{np.mean(reached):,.0f}" if None not in reached else "not reached",
+                f"steps to 80 %{space}": _steps(mine.of(name)),
             }
     return pd.DataFrame(rows).T
+
+
+def _steps(runs: Sequence[Record]) -> str:
+    """Steps to 80 % accuracy, the mean over the seeds that get there, and how many those are where it is not all."""
+    reached = [steps for run in runs if (steps := bdfa.steps_to(run, bdfa.TRAINED)) is not None]
+    count = f" ({len(reached)} of {len(runs)})" if len(reached) < len(runs) else ""
+    return f"{np.mean(reached):,.0f}{count}" if reached else "not reached"
 
 
 def _accuracy_gap(results: Results, name: str, base: Results) -> Interval:
@@ -372,7 +368,7 @@ def redrawn(evidence: Evidence) -> Figure:
         for variant, line, label in ((rule, "-", "fixed"), (f"{rule}, redrawn", "--", "redrawn at every step"), (control, ":", control)):
             if not present(results, [variant]):
                 continue
-            steps, errors = curves(results, variant)
+            steps, errors = figures.curves(results, variant, TEST, "step")
             how = _how(variant, len(steps)) | ({"marker": "None"} if line == "--" else {})
             _band(column[0], steps, 100 - errors, line, label=f"{look(variant).label}, {label}" if variant != control else label, **how)
             if variant != control:

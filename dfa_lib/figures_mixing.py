@@ -208,7 +208,7 @@ def convergence(evidence: Evidence) -> Figure:
     for line, (label, metric) in zip(axes, rows.items(), strict=True):
         for ax, p in zip(line, mixing.MNIST_P, strict=True):
             for name in ("BP", "by step", "by layer", "DFA"):
-                epochs, values = figures._curves(results, f"{name}, {p:g}" if name in _LINES else name, metric)
+                epochs, values = figures.curves(results, f"{name}, {p:g}" if name in _LINES else name, metric)
                 x, y = epochs[epochs > 0], np.maximum(values[:, epochs > 0], 1e-3)
                 _band(ax, x, y, _LINES.get(name, "-"), label=name, markevery=max(1, len(x) // 6), **_look(name))
             ax.set_yscale("log")

@@ -235,16 +235,16 @@ def unfreezing(evidence: Evidence) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(style.TEXT_WIDTH, 3.4), sharey=True, width_ratios=(2, 1))
     begun = 0.0
     if before:
-        epochs, errors = figures._curves(results, frozen, "train_error_pct")
+        epochs, errors = figures.curves(results, frozen, "train_error_pct")
         _band(axes[0], epochs, errors, color=style.GREY, label="BP, first layer frozen")
         begun = epochs[-1]
         axes[0].axvline(begun, color=style.GREY, linewidth=0.8, linestyle="--")
     for rule, color, marker in zip(rules, (style.BLACK, style.BLUE, style.SKY), "o^v", strict=True):
-        epochs, errors = figures._curves(results, rule, "train_error_pct")
+        epochs, errors = figures.curves(results, rule, "train_error_pct")
         look = {"color": color, "marker": marker, "label": rule}
         _band(axes[0], begun + epochs, errors, markevery=max(1, len(epochs) // 8), **look)
         if before:
-            epochs, errors = figures._curves(results, f"{rule}, first epoch", "test_error_pct")
+            epochs, errors = figures.curves(results, f"{rule}, first epoch", "test_error_pct")
             _band(axes[1], epochs, errors, markevery=3, **look)
     for ax, title, x in zip(axes, ("training error", "test error, just after"), ("epoch", "epochs since unfreezing"), strict=True):
         ax.set(title=title, xlabel=x, yscale="log")
@@ -353,7 +353,7 @@ def above(evidence: Evidence) -> Figure:
     for ax, which in zip(axes, ("above frozen", "all learn"), strict=True):
         for method in METHODS:
             look = style.method(method.lower())
-            epochs, losses = figures._curves(results, f"{method}, {which}", "test_loss")
+            epochs, losses = figures.curves(results, f"{method}, {which}", "test_loss")
             _band(ax, epochs, losses, color=look.color, marker=look.marker, markevery=4, label=look.label)
         ax.set(title=which, xlabel="epoch", ylim=(0, None))
     axes[0].set_ylabel("test loss (nats)")

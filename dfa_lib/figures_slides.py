@@ -40,7 +40,7 @@ def learning_curves(results: Results, panels: Mapping[str, Sequence[str]]) -> Fi
 def _curve(ax: Axes, results: Results, variant: str, quantity: str, floor: float) -> None:
     look = figures._style(results, variant)
     for part, line in (("test", "-"), ("train", ":")):
-        epochs, values = figures._curves(results, variant, f"{part}_{quantity}")
+        epochs, values = figures.curves(results, variant, f"{part}_{quantity}")
         keep = epochs > 0
         epochs, values = epochs[keep], np.maximum(values[:, keep], floor)
         test = part == "test"

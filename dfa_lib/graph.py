@@ -271,6 +271,7 @@ class Rule:
 
 
 RULES: dict[str, Callable[..., list[Edge]]] = {}
+_MAKERS: dict[str, Callable[..., Rule]] = {}
 
 
 def rule(edges: Callable[..., list[Edge]]) -> Callable[..., Rule]:
@@ -287,7 +288,7 @@ def rule(edges: Callable[..., list[Edge]]) -> Callable[..., Rule]:
         except TypeError as problem:
             raise DfaLibError(f"{name}{signature}: {problem}") from None
         for option, value in list(given.items()):
-            allowed = CHOICES.get(f"{name}.{option}") or CHOICES.get(option)
+            allowed = CHOICES.get(option)
             if option in PROBABILITIES:
                 if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
                     raise DfaLibError(f"{option} of {name} is a probability, from 0 to 1; got {value!r}")
@@ -295,12 +296,13 @@ def rule(edges: Callable[..., list[Edge]]) -> Callable[..., Rule]:
                 continue
             if allowed and (value not in allowed or type(value) is not type(allowed[0])):  # 0 == False, but prints otherwise
                 raise unknown(f"{option} of {name}", value, map(str, allowed))
-            if not allowed and (not isinstance(value, int) or isinstance(value, bool) or value < MINIMUM[option]):
-                raise DfaLibError(f"{option} of {name} must be a whole number of at least {MINIMUM[option]}; got {value!r}")
+            if not allowed and (not isinstance(value, int) or isinstance(value, bool) or value < MINIMUM.get(option, 0)):
+                raise DfaLibError(f"{option} of {name} must be a whole number of at least {MINIMUM.get(option, 0)}; got {value!r}")
         kept = tuple((k, v) for k, v in given.items() if v != signature.parameters[k].default)
         return Rule(name, kept)
 
     make.__signature__ = signature
+    _MAKERS[name] = make
     return make
 
 
@@ -314,7 +316,7 @@ def make_rule(name: str, options: dict[str, object]) -> Rule:
     """The rule of this name with these options, checked: how a rule is read back from a record."""
     if name not in RULES:
         raise unknown("rule", name, RULES)
-    return globals()[name](**options)
+    return _MAKERS[name](**options)
 
 
 def _random(redrawn: bool) -> Carrier:

@@ -376,7 +376,8 @@ class _NormPass:
 
 
 class Workspace:
-    """The buffers of one training step on a batch, made once: inputs, activations, deltas. Nothing is allocated in a step.
+    """The buffers of one training step on a batch, made once: inputs, activations, deltas. The forward and feedback products of a step
+    write into them.
 
     `h` are the outputs of f; `z` is what the next layer sees, h times the dropout mask (h itself without dropout); `a` is the
     argument of f, where its derivative needs that. `training` says which statistics batch normalisation takes.

@@ -24,13 +24,11 @@ from .errors import DfaLibError
 from .experiments import PROFILES, Experiment, Run, get
 from .records import Record, results_dir
 from .theory import StudentTeacher, simulate
-from .training import Result, Trainer, train
+from .training import Result, Trainer, had, train
 
 if TYPE_CHECKING:
     import pandas
 
-#: Seconds between two looks at how far the workers are.
-POLL_S = 0.5
 #: The two final figures that a summary shows, by its columns' titles.
 SHOWN = {
     Config: {"test error %": "test_error_pct", "training error %": "train_error_pct"},
@@ -59,7 +57,7 @@ class Results:
         return [record.final[metric] for record in self.of(variant)]
 
     def summary(self) -> pandas.DataFrame:
-        """One row a variant: seeds, test and training error (percent; mean and deviation over seeds), milliseconds a step.
+        """One row a variant: seeds, test and training error (percent; mean and deviation over seeds), milliseconds a step of one seed.
 
         Of a student and its teacher: generalisation error, and the cosine of the second layer with the feedback vector.
         """
@@ -73,7 +71,7 @@ class Results:
             )
             outcome = Counter("constant output" if r.final.get("constant_output") else r.status for r in found)
             rows.append({"variant": variant, "seeds": len(found), judged: first.mean(), "sd": first.std(),
-                         beside: second.mean(), "ms a step": pd.Series([r.step_ms for r in found]).median(),
+                         beside: second.mean(), "ms a step": pd.Series([r.step_ms / r.replicas for r in found]).median(),
                          "outcome": ", ".join(k if n == len(found) else f"{n} {k}" for k, n in outcome.items())})  # fmt: skip
         return pd.DataFrame(rows)
 
@@ -86,8 +84,8 @@ class Results:
         devices = ", ".join(sorted({record.device for record in self.records}))
         torches = ", ".join(sorted({record.versions["torch"] for record in self.records}))
         old = f"; {len(self.stale)} stale record(s) left out" if self.stale else ""
-        title = "student and teacher" if isinstance(ran[0], StudentTeacher) else data.DATASETS[ran[0].data].title
-        return f"{title}, {budget}, {count} seed(s), profile '{self.profile}', {devices}, torch {torches}{old}"
+        titles = dict.fromkeys("student and teacher" if isinstance(c, StudentTeacher) else data.DATASETS[c.data].title for c in ran)
+        return f"{' or '.join(titles)}, {budget}, {count} seed(s), profile '{self.profile}', {devices}, torch {torches}{old}"
 
 
 def load(experiment: Experiment | str, profile: str = "recorded", directory: str | Path | None = None) -> Results:
@@ -99,7 +97,7 @@ def load(experiment: Experiment | str, profile: str = "recorded", directory: str
     experiment = get(experiment) if isinstance(experiment, str) else experiment
     if profile != "recorded":
         experiment.profile(profile)
-    for name, results in recorded(experiment, directory).items():
+    for name, results in recorded(experiment, directory, profile).items():
         complete = {record.variant for record in results.records} == set(experiment.configs(name))
         if complete and profile in ("recorded", name):
             return results
@@ -109,24 +107,25 @@ def load(experiment: Experiment | str, profile: str = "recorded", directory: str
     raise DfaLibError(f"{experiment.name} has no complete records; make them with: {command}")
 
 
-def recorded(experiment: Experiment | str, directory: str | Path | None = None) -> dict[str, Results]:
+def recorded(experiment: Experiment | str, directory: str | Path | None = None, profile: str = "recorded") -> dict[str, Results]:
     """What is recorded of an experiment, complete or not, by profile from the largest budget to the smallest; its own records
-    and those of the experiments that it shares runs with."""
+    and those of the experiments that it shares runs with. Where two budgets share runs, and these are too few for the larger one,
+    they stand under the smaller one alone, unless `profile` asks for the larger by name."""
     experiment = get(experiment) if isinstance(experiment, str) else experiment
     own = records.read_all(experiment.name, directory)
     shared = [record for name in experiment.shares for record in records.read_all(name, directory)]
     found, old = {record.hash: record for record in (*shared, *own)}, stale(experiment, own)
     seeds, made = {record.seed for record in found.values()}, {}
-    for profile in (name for name in reversed(PROFILES) if name in experiment.profiles):
+    for name in (name for name in reversed(PROFILES) if name in experiment.profiles):
         current = []
-        for variant, config in experiment.configs(profile).items():
+        for variant, config in experiment.configs(name).items():
             matching = (found.get(content_hash(config, seed)) for seed in sorted(seeds))
             current += [replace(r, variant=variant) for r in matching if r is not None and _same(config, r)]
-        for larger in [name for name, results in made.items() if {r.hash for r in results.records} == {r.hash for r in current}]:
-            if len(current) < len(experiment.runs(larger)):  # the same runs, and too few for that budget: they are this one's
+        for larger in [other for other, results in made.items() if {r.hash for r in results.records} == {r.hash for r in current}]:
+            if larger != profile and len(current) < len(experiment.runs(larger)):
                 del made[larger]
         if current:
-            made[profile] = Results(experiment, profile, tuple(current), old)
+            made[name] = Results(experiment, name, tuple(current), old)
     return made
 
 
@@ -192,20 +191,28 @@ def _seconds(config: Config | StudentTeacher, device: str, steps: int) -> float:
 
 @contextlib.contextmanager
 def _threads(device: str) -> Iterator[None]:
-    """One thread on a CPU: the workers share the cores, and the number of threads decides the bits."""
+    """One thread on a CPU, of torch and of numpy: the workers share the cores, and the number of threads decides the bits. On a GPU, that
+    one and no other."""
+    if had(device).type == "cuda":
+        with torch.cuda.device(device):
+            yield
+        return
+    from threadpoolctl import threadpool_limits
+
     before = torch.get_num_threads()
-    if device == "cpu":
-        torch.set_num_threads(1)
+    torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(1):
+            yield
     finally:
         torch.set_num_threads(before)
 
 
 def _stand_in(config: Config) -> data.Dataset:
-    """Noise of the data set's shape, enough for one batch: timing needs no real data."""
-    info, n = data.DATASETS[config.data], max(config.batch, config.alignment)
-    x, y = torch.rand(n, math.prod(info.shape)), torch.arange(n) % info.classes
+    """Noise of the data set's shape, whole batches of it: timing needs no real data."""
+    info, g = data.DATASETS[config.data], torch.Generator().manual_seed(0)
+    n = config.batch * math.ceil(max(config.alignment, config.features, config.tsne, 1) / config.batch)
+    x, y = torch.rand(n, math.prod(info.shape), generator=g), torch.arange(n) % info.classes
     return data.Dataset(config.data, x, y, x, y, info.shape, info.classes, (), "", "noise, for timing", 0)
 
 
@@ -298,7 +305,8 @@ def _parallel(tasks: list[list[Run]], jobs: int, device: str, directory: Path, r
     from joblib import Parallel, delayed
     from joblib.externals.loky import BrokenProcessPool, get_reusable_executor
 
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by the workers when they start
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = before or "1"  # read by the workers when they start
     with Manager() as manager:
         queue = manager.Queue() if report else None
 
@@ -319,9 +327,11 @@ def _parallel(tasks: list[list[Run]], jobs: int, device: str, directory: Path, r
             raise DfaLibError(f"{what}: go on with fewer than {jobs} jobs") from None
         finally:
             get_reusable_executor(reuse=True).shutdown(kill_workers=True)  # later ones see the environment as it is then
+            if before is None:
+                del os.environ["OMP_NUM_THREADS"]
             if report:
                 queue.put(None)
-                listener.join(timeout=2 * POLL_S)
+                listener.join(timeout=1.0)  # seconds
 
 
 @contextlib.contextmanager

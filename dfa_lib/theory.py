@@ -38,6 +38,7 @@ from numpy import ndarray
 from scipy.integrate import solve_ivp
 from scipy.special import erf
 
+from .config import make_real
 from .errors import DfaLibError, unknown
 
 # --- Gaussian averages -------------------------------------------------------------------------------------------------
@@ -130,6 +131,7 @@ class StudentTeacher:
     spacing: str = "linear"  #: of the evaluations in alpha: "linear" or "log" (from alpha = 0.1 on)
 
     def __post_init__(self) -> None:
+        make_real(self)
         for what, value, known in (("rule", self.rule, ("bp", "fa")), ("unit", self.unit, UNITS),
                                    ("spacing", self.spacing, ("linear", "log"))):  # fmt: skip
             if value not in known:

@@ -21,7 +21,7 @@ from .alignment import Probe, weight_angles
 from .config import Config, content_hash
 from .convolution import make_ties
 from .data import Dataset, load
-from .errors import DfaLibError
+from .errors import DfaLibError, unknown
 from .feedback import LOSSES, Feedback
 from .graph import bp
 from .network import Network, Workspace, generator
@@ -42,6 +42,16 @@ class Result:
     step_ms: float = 0.0  #: of one step of the batched run, evaluation excluded
 
 
+def had(device: str) -> torch.device:
+    """The device "cpu", "cuda" or, of several, "cuda:1". Raises `DfaLibError` when this machine does not have it."""
+    if device.split(":")[0] not in ("cpu", "cuda"):
+        raise unknown("device", device, ("cpu", "cuda"))
+    here = ["cpu", *(f"cuda:{k}" for k in range(torch.cuda.device_count()))]
+    if device not in here and not (device == "cuda" and len(here) > 1):
+        raise DfaLibError(f"device {device!r} cannot be had here; this machine has: {', '.join(here)}")
+    return torch.device(device)
+
+
 class Trainer:
     """A configuration made ready to train: parameters, feedback, buffers. `step(indices)` makes one update.
 
@@ -51,15 +61,16 @@ class Trainer:
     def __init__(
         self, config: Config, seeds: Sequence[int], dataset: Dataset, device: str = "cpu", lrs: Sequence[float] | None = None
     ) -> None:
-        if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
-            raise DfaLibError(f"device {device!r} cannot be had here; this machine has: cpu" + ", cuda" * torch.cuda.is_available())
-        self.config, self.seeds, self.lrs, self.device = config, list(seeds), lrs, torch.device(device)
+        self.config, self.seeds, self.lrs, self.device = config, list(seeds), lrs, had(device)
         self.dtype = getattr(torch, config.dtype)
         self.dataset, classes = dataset, config.classes or dataset.classes
         if classes > dataset.classes:
             raise DfaLibError(f"{dataset.name} has {dataset.classes} classes; labels modulo {classes} are no {classes} classes")
         self.train_x, self.train_y = dataset.train_x.to(self.device, self.dtype), dataset.train_y.to(self.device) % classes
         self.test_x, self.test_y = dataset.test_x.to(self.device, self.dtype), dataset.test_y.to(self.device) % classes
+        for name, there in (("alignment", self.train_x), ("features", self.train_x), ("tsne", self.test_x)):
+            if getattr(config, name) > len(there):
+                raise DfaLibError(f"{name}={getattr(config, name)}, and {dataset.name} has {len(there)} examples for that")
         self.one_hot = torch.eye(classes, dtype=self.dtype, device=self.device)[self.train_y]
         graph = config.graph(self.train_x.shape[1], classes)
         batch = min(config.batch, len(self.train_x))
@@ -246,7 +257,8 @@ def train(
     if lrs is not None and len(lrs) != len(seeds):
         raise DfaLibError(f"{len(seeds)} seeds need as many learning rates; got {len(lrs)}")
     dataset = dataset or load(config.data, validation=config.validation)  # kept for others, so no inference tensors
-    flushed = torch.set_flush_denormal(True)  # deltas that vanish with depth would make BP many times slower
+    flushed = not (torch.tensor(1e-310, dtype=torch.float64) * 1).item()
+    torch.set_flush_denormal(True)  # deltas that vanish with depth would make BP many times slower
     try:
         with torch.inference_mode():
             if len(seeds) == 1 or (device != "cpu" if batched is None else batched):
@@ -259,8 +271,7 @@ def train(
                 done = done + _Loop(trainer, told, mine, checkpoint_every_s).run()
             return done
     finally:
-        if flushed:
-            torch.set_flush_denormal(False)
+        torch.set_flush_denormal(flushed)
 
 
 class _Loop:
@@ -295,7 +306,7 @@ class _Loop:
                 if self.step % self.every == 0 or self.step == self.total:
                     break
             if trainer.device.type == "cuda":
-                torch.cuda.synchronize()
+                torch.cuda.synchronize(trainer.device)
             now = time.perf_counter()
             self.train_s += now - tick
             self._evaluate()
@@ -377,7 +388,8 @@ class _Loop:
             return
         saved = torch.load(self.checkpoint, map_location=self.trainer.device, weights_only=True)
         if saved["run"] != self._identity():
-            raise DfaLibError(f"{self.checkpoint} is the checkpoint of another run; remove it to start this one anew")
+            raise DfaLibError(f"{self.checkpoint} is the checkpoint of another run, or of this one on other data or another device; "
+                              "remove it to start this one anew")  # fmt: skip
         loop = saved["loop"]
         self.step, self.wall_s, self.train_s = loop["step"], loop["wall_s"], loop["train_s"]
         self.trainer.seen = loop["seen"]
@@ -390,7 +402,8 @@ class _Loop:
     def _identity(self) -> list[str]:
         rates = self.trainer.lrs or [self.config.optimizer.lr] * len(self.trainer.seeds)
         optimizer = self.config.optimizer
-        return [
+        hashes = [
             content_hash(replace(self.config, optimizer=replace(optimizer, lr=lr)), seed)
             for lr, seed in zip(rates, self.trainer.seeds, strict=True)
         ]
+        return [*hashes, self.trainer.dataset.fingerprint, self.trainer.device.type]

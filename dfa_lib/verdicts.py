@@ -4,14 +4,14 @@ A `Claim` holds what a paper says, where, and a test that says what is compared.
 about and is declared before the run. `verdict(claim, Evidence())` comes from records alone:
 
     reproduced    the whole 95 % interval over seeds lies where the claim puts it
-    contradicted  the whole interval lies outside
+    contradicted  the whole interval lies outside; of a claim in parts, that of one part, and no other part holds
     partly        neither; or only some parts of the claim hold
     not run here  no records, too few seeds (a test names the smallest number), or a value that is not finite
 
 Of a `Correlation` the interval is over variants: they are the sample, and seeds only make each variant's mean firmer.
 
 A metric is the name of a final figure of a record ("test_error_pct") or a function from a record to a number, whose docstring
-says what it is. Chapter 17_scorecard gathers the verdicts.
+says what it is.
 """
 
 from __future__ import annotations
@@ -170,10 +170,9 @@ class Correlation:
 
 @dataclass(frozen=True)
 class Parts:
-    """Every part holds; or, where `every` is off, at least one."""
+    """All parts hold."""
 
     parts: tuple[Test, ...]
-    every: bool = True
 
 
 Test = Contrast | Share | Correlation | Parts
@@ -203,11 +202,6 @@ def order(experiment: str, metric: Metric, variants: Sequence[str]) -> Parts:
 def every(*parts: Test) -> Parts:
     """All parts hold."""
     return Parts(parts)
-
-
-def some(*parts: Test) -> Parts:
-    """At least one part holds."""
-    return Parts(parts, every=False)
 
 
 @dataclass(frozen=True)
@@ -253,7 +247,7 @@ class Evidence:
         from . import sweep
 
         if experiment not in self._read:
-            self._read[experiment] = sweep.recorded(experiment, self.directory)
+            self._read[experiment] = sweep.recorded(experiment, self.directory, self.profile)
         best = None
         for profile, results in self._read[experiment].items():
             records = tuple(r for r in results.records if r.variant in variants)
@@ -273,7 +267,7 @@ def verdict(claim: Claim, evidence: Evidence) -> Verdict:
 
 def _judge(test: Test, evidence: Evidence) -> Verdict:
     if isinstance(test, Parts):
-        return _compose(test, [_judge(part, evidence) for part in test.parts])
+        return _compose([_judge(part, evidence) for part in test.parts])
     read = _reads(test)
     variants = list(dict.fromkeys(variant for _, names in read for variant in names))
     results = evidence.find(test.experiment, variants, test.seeds)
@@ -324,12 +318,12 @@ def _what(test: Contrast | Share | Correlation) -> str:
     return describe(test.metric)
 
 
-def _compose(test: Parts, parts: list[Verdict]) -> Verdict:
+def _compose(parts: list[Verdict]) -> Verdict:
     outcomes = {part.outcome for part in parts}
-    if not test.every and REPRODUCED in outcomes:
-        outcome = REPRODUCED
-    elif NOT_RUN in outcomes:
+    if NOT_RUN in outcomes:
         outcome = NOT_RUN
+    elif CONTRADICTED in outcomes and REPRODUCED not in outcomes:
+        outcome = CONTRADICTED
     else:
         outcome = outcomes.pop() if len(outcomes) == 1 else PARTLY
     budgets = list(dict.fromkeys(part.budget for part in parts if part.budget))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from dfa_lib.config import ACTIVATIONS, LOSSES, OPTIMIZERS, Config, Optimizer, content_hash, differences
 from dfa_lib.errors import DfaLibError
 from dfa_lib.graph import bdfa, bp, dfa, drtp, fp, shallow
+from dfa_lib.theory import StudentTeacher
 
 BASE = Config(epochs=3)
 FULL = Config(
@@ -20,8 +21,8 @@ FULL = Config(
     optimizer=Optimizer("rmsprop", lr=1e-4, decay=0.9, weight_decay=0.01), batch=32, reduction="sum",
     steps=700, evaluate_every=50, stop_train_error=0.5, validation=500, dropout_input=0.1, dropout=0.5, adversarial=0.08,
     frozen=(1, 4), bottleneck=(3, 4), alignment=100, theorem=True, features=300, tsne=50, dtype="float64",
-    after=Config(hidden=(20, 20, 10), convolutions=((3, 9, 4), (2, 2, 1)), tied=False, batch_norm=True, rule=fp(1),
-                 optimizer=Optimizer("adam", lr=0.1), frozen=(1,), epochs=2),
+    after=Config(data="digits-5k", classes=5, validation=500, hidden=(20, 20, 10), convolutions=((3, 9, 4), (2, 2, 1)), tied=False, batch_norm=True,
+                 rule=fp(1), optimizer=Optimizer("adam", lr=0.1), frozen=(1,), epochs=2),
 )  # fmt: skip
 
 # Built in the test, not by st.builds: the type checker of conftest.py draws random items, which hypothesis forbids in a strategy.
@@ -75,7 +76,7 @@ def test_every_field_changes_the_identity():
     default, seen = Config(epochs=1), set()
     for field in dataclasses.fields(Config):
         value = getattr(FULL, field.name)
-        as_before = {name: getattr(FULL, name) for name in ("hidden", "convolutions", "tied", "batch_norm")}
+        as_before = {name: getattr(FULL, name) for name in ("data", "classes", "validation", "hidden", "convolutions", "tied", "batch_norm")}
         needs = {"steps": {"epochs": None}, "epochs": {"epochs": 9}, "theorem": {"alignment": 9}, "after": as_before}
         changes = {field.name: value} | needs.get(field.name, {})
         seen.add(content_hash(dataclasses.replace(default, **changes), 0))
@@ -88,8 +89,9 @@ def test_equal_configurations_have_equal_identities():
     assert content_hash(dataclasses.replace(FULL), 1) == content_hash(FULL, 1)
     one, other = (dataclasses.replace(BASE, rule=rule) for rule in (dfa(gate=True), dfa()))
     assert content_hash(one, 1) == content_hash(other, 1)
-    whole, real = (Config(epochs=2, optimizer=Optimizer(lr=lr)) for lr in (1, 1.0))
+    whole, real = (Config(epochs=2, optimizer=Optimizer(lr=one), adversarial=one, stop_train_error=one) for one in (1, 1.0))
     assert content_hash(whole, 1) == content_hash(real, 1)
+    assert content_hash(StudentTeacher(lr_w=1), 1) == content_hash(StudentTeacher(lr_w=1.0), 1)
 
 
 def test_differences_between_two_configurations():
@@ -144,7 +146,15 @@ def test_configuration_is_a_value():
         ({"after": Config(hidden=(8,), epochs=1)}, ["stage before", "(8,)", "240"]),
         ({"after": Config(batch_norm=True, epochs=1)}, ["stage before", "batch_norm=True", "False"]),
         ({"after": Config(convolutions=((1, 2, 1),), epochs=1)}, ["stage before", "((1, 2, 1),)", "this one ()"]),
-        ({"after": Config(tied=False, epochs=1)}, ["stage before", "ties in both or in none"]),
+        ({"after": Config(tied=False, epochs=1)}, ["stage before", "tied=False"]),
+        ({"after": Config(data="cifar10", epochs=1)}, ["stage before", "data='cifar10'", "mnist"]),
+        ({"after": Config(classes=5, epochs=1)}, ["stage before", "classes=5"]),
+        ({"after": Config(validation=10, epochs=1)}, ["stage before", "validation=10"]),
+        ({"epochs": 1.5}, ["epochs", "whole number", "1.5"]),
+        ({"epochs": True}, ["epochs", "whole number", "True"]),
+        ({"batch": 2.5}, ["batch", "whole number", "2.5"]),
+        ({"hidden": (240, 0)}, ["hidden", "(240, 0)"]),
+        ({"stop_train_error": -1.0}, ["stop_train_error", "at least 0", "-1.0"]),
     ],
     ids=str,
 )

@@ -1,5 +1,7 @@
 """Curves and tables say what the records say."""
 
+from dataclasses import replace
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
@@ -39,6 +41,17 @@ def test_error_curves_are_means_over_seeds_and_a_stopped_seed_keeps_its_last_val
     assert np.allclose(curves["DFA"], [20.0, 10.0, 5.0])  # seeds 24, 14, 4 and 16, 6, 6
 
 
+def test_seeds_with_other_evaluations_are_read_at_the_same_epochs():
+    # Both have four evaluations; the second seed ended at half the epochs.
+    late = record("BP", 0, 2.0, 0.5)
+    early = replace(record("BP", 1, 2.0, 0.5), evaluations=[row | {"epoch": row["epoch"] / 2} for row in late.evaluations])
+    found = sweep.Results(EXPERIMENT, "smoke", (late, early))
+    epochs, errors = figures.curves(found, "BP", "test_error_pct")
+    assert list(epochs) == [0, 1, 2, 3] and errors.tolist() == [[32, 22, 12, 2], [32, 12, 2, 2]]
+    _, _, angles = figures.alignment(found, "BP", "delta_angle")
+    assert angles[:, :, 0].tolist() == [[80, 70, 60, 50], [80, 60, 50, 50]]
+
+
 def test_bands_reach_from_the_lowest_to_the_highest_seed(results):
     (ax,) = figures.error_curves(results, {"net": ["BP"]}).axes
     low, high = ax.collections[0].get_datalim(ax.transData).intervaly
@@ -53,7 +66,7 @@ def test_the_budget_stands_under_every_figure(results):
 
 def test_alignment_keeps_undefined_values_undefined(results):
     layers, epochs, angles = figures.alignment(results, "DFA", "delta_angle")
-    assert layers == [1, 2] and list(epochs) == [0, 1, 2] and angles.shape == (2, 3, 2)
+    assert layers == [1, 2] and list(epochs) == [0, 1, 2, 3] and angles.shape == (2, 4, 2)
     assert np.isnan(angles[:, 0, 1]).all() and angles[1, 1, 1] == 59.0
 
 

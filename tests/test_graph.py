@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dfa_lib import graph as rules
 from dfa_lib.errors import DfaLibError
 from dfa_lib.graph import (
     RULES, Carrier, Edge, FeedbackGraph, Product, bdfa, bp, brsf, dfa, drtp, fa, fp, frsf, ifa, make_rule, shallow, switching, usf,
@@ -165,6 +166,21 @@ def test_rule_prints_the_options_that_differ_from_its_defaults():
 def test_rule_comes_back_from_its_name_and_options(rule):
     again = make_rule(rule.name, dict(rule.options))
     assert again == rule and again.graph(FIVE) == rule.graph(FIVE)
+
+
+def test_rule_of_a_users_own():
+    @rules.rule
+    def skipping(depth, every=2):
+        return [Edge(i, "error", Carrier.RANDOM) for i in range(1, depth + 1, every)]
+
+    try:
+        mine = skipping(every=3)
+        assert [edge.target for edge in mine.graph(FIVE).edges] == [1, 4]
+        assert make_rule("skipping", {"every": 3}) == mine
+        with pytest.raises(DfaLibError, match="every of skipping must be a whole number of at least 0; got 'x'"):
+            skipping(every="x")
+    finally:
+        del rules.RULES["skipping"]
 
 
 def test_rule_and_graph_cannot_be_changed():

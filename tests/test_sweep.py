@@ -93,6 +93,8 @@ def test_runs_that_two_budgets_share_are_named_after_the_one_whose_seeds_they_fi
     same = replace(TINY, profiles={"smoke": Profile(1, {"steps": 20}), "laptop": Profile(2), "paper": Profile(3)})
     write_all(same, "laptop")
     assert set(sweep.recorded(same)) == {"laptop"}
+    assert sweep.load(same, "paper").profile == "paper" and "paper" in sweep.recorded(same, profile="paper")  # by name
+    assert sweep.load(same).profile == "laptop"
     write_all(same, "paper")
     assert {name: len(found.records) for name, found in sweep.recorded(same).items()} == {"paper": 6, "laptop": 6}
 
@@ -356,8 +358,15 @@ def test_estimate_trains_nothing_and_reads_nothing(folder, monkeypatch):
     assert not folder.exists()
 
 
+def test_estimate_of_batch_normalisation_leaves_no_batch_of_one():
+    run = replace(RUNS[0], config=replace(BASE, batch_norm=True, batch=100, alignment=201))
+    before = torch.get_rng_state()
+    assert sweep.estimate([run])[run.hash] > 0
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_estimate_refuses_a_device_that_is_not_there():
-    with pytest.raises(DfaLibError, match="device 'tpu' cannot be had here; this machine has: cpu"):
+    with pytest.raises(DfaLibError, match="unknown device 'tpu'; did you mean 'cpu'"):
         sweep.estimate(RUNS, "tpu")
 
 
@@ -510,7 +519,7 @@ def final(test: float | None, constant: bool = False) -> dict:
 def test_table_has_mean_deviation_and_outcome_of_each_variant():
     wide = replace(TINY, variants=VARIANTS | {"flat": replace(BASE, batch=8), "mixed": replace(BASE, batch=16)})
     values = {
-        ("BP", 0): {"final": final(2.0), "step_ms": 1.0}, ("BP", 1): {"final": final(4.0), "step_ms": 3.0},
+        ("BP", 0): {"final": final(2.0), "step_ms": 1.0}, ("BP", 1): {"final": final(4.0), "step_ms": 6.0, "replicas": 2},
         ("DFA", 0): {"final": final(8.0)},
         ("flat", 0): {"final": final(90.0, True)}, ("flat", 1): {"final": final(90.0, True)},
         ("mixed", 0): {"final": final(None), "status": "diverged"}, ("mixed", 1): {"final": final(6.0)},
@@ -544,6 +553,9 @@ def test_line_under_a_figure_says_where_the_numbers_come_from():
     epochs = replace(TINY, profiles={"smoke": Profile(1, {"steps": None, "epochs": 3})})
     write_all(epochs, "smoke")
     assert "5,000 MNIST digits, 3 epochs, 1 seed(s), profile 'smoke'" in sweep.load(epochs).provenance()
+    two = replace(epochs, variants={"BP": BASE, "notMNIST": replace(BASE, data="notmnist-10k")})
+    write_all(two, "smoke")
+    assert sweep.load(two).provenance().startswith(f"5,000 MNIST digits or {data.DATASETS['notmnist-10k'].title}, 3 epochs")
 
 
 def test_files_say_what_the_returned_records_say(made):

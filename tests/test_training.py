@@ -258,8 +258,8 @@ def test_checkpointing_does_not_change_the_run(tmp_path):
 @pytest.mark.parametrize(
     "other",
     [dict(config=dataclasses.replace(HARD, batch=6)), dict(seeds=(0, 2)), dict(seeds=(1, 0)), dict(seeds=(0,)),
-     dict(lrs=(0.01, 0.02))],
-    ids=["batch", "seed", "order of seeds", "fewer seeds", "rates"],
+     dict(lrs=(0.01, 0.02)), dict(dataset=dataclasses.replace(TOY, fingerprint="1" * 64))],
+    ids=["batch", "seed", "order of seeds", "fewer seeds", "rates", "data"],
 )  # fmt: skip
 def test_checkpoint_of_another_run_is_refused_and_kept(other, tmp_path):
     file = tmp_path / "run.pt"
@@ -675,11 +675,46 @@ def test_only_layers_that_learn_move(changes, learning):
     assert moved(steps(made, 3), before) == {(kind, i) for kind in "wb" for i in learning}
 
 
-@pytest.mark.parametrize("device", ["cuda", "cuda:1", "tpu", "gpu"])
-def test_device_that_is_not_there_is_refused(device, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(DfaLibError, match=f"device '{device}' cannot be had here; this machine has: cpu$"):
+@pytest.mark.parametrize("device, gpus, words", [
+    ("cuda", 0, "device 'cuda' cannot be had here; this machine has: cpu$"),
+    ("cuda:1", 0, "device 'cuda:1' cannot be had here; this machine has: cpu$"),
+    ("cuda:1", 1, "device 'cuda:1' cannot be had here; this machine has: cpu, cuda:0$"),
+    ("gpu", 0, "unknown device 'gpu'; did you mean 'cpu'"),
+])  # fmt: skip
+def test_device_that_is_not_there_is_refused(device, gpus, words, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    with pytest.raises(DfaLibError, match=words):
         run(device=device)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
+@pytest.mark.parametrize("rule", [bp(), bdfa(2), bdfa(2, keep_norm=True)], ids=str)
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adam"])
+def test_gpu_trains_as_the_cpu_does(rule, optimizer):
+    config = dataclasses.replace(BASE, rule=rule, optimizer=Optimizer(optimizer, lr=0.01), alignment=6)
+    ends = [[result.final["train_loss"] for result in run(config, (0, 1), device=device)] for device in ("cpu", "cuda")]
+    assert ends[0] == pytest.approx(ends[1], rel=1e-3)
+
+
+@pytest.mark.parametrize("changes, words", [
+    ({"alignment": 23}, "alignment=23, and toy has 22 examples"),
+    ({"features": 23}, "features=23, and toy has 22 examples"),
+    ({"tsne": 13}, "tsne=13, and toy has 12 examples"),
+])  # fmt: skip
+def test_more_examples_than_there_are_is_an_error(changes, words):
+    with pytest.raises(DfaLibError, match=words):
+        trainer(**changes)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_caller_keeps_its_treatment_of_tiny_numbers(before):
+    tiny = torch.tensor(1e-310, dtype=torch.float64)
+    torch.set_flush_denormal(before)
+    try:
+        run()
+        assert ((tiny * 1).item() == 0) is before
+    finally:
+        torch.set_flush_denormal(False)
 
 
 # --- learning ------------------------------------------------------------------------------------------------------------
