@@ -20,3 +20,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.path.name))
+
+
+@pytest.fixture(scope="session")
+def searched():
+    """The records of a search by hyper-parameter, all that its laptop budget asks for: the best of some of them is not the best."""
+    from dfa_lib import sweep
+
+    def find(search):
+        found = sweep.recorded(search).get("laptop")
+        have, wanted = len(found.records) if found else 0, len(search.runs("laptop"))
+        assert have == wanted, f"{have} of {wanted} runs of {search.name} are recorded"
+        return found
+
+    return find

@@ -180,10 +180,8 @@ def test_rate_search_changes_the_rate_and_holds_examples_out():
             assert trial == replace(used[0], optimizer=replace(used[0].optimizer, lr=rate), validation=10_000, alignment=0)
 
 
-def test_own_rates_are_the_best_of_the_recorded_search():
-    found, runs = sweep.recorded(bottleneck.RATE_SEARCH).get("laptop"), bottleneck.RATE_SEARCH.runs("laptop")
-    if found is None or len(found.records) < len(runs):
-        pytest.skip(f"{len(found.records) if found else 0} of {len(runs)} runs of the search are recorded")
+def test_own_rates_are_the_best_of_the_recorded_search(searched):
+    found = searched(bottleneck.RATE_SEARCH)
     for (network, method), rate in bottleneck.OWN_RATES.items():
         trials = {r: found.of(f"{network}, {method}, {r:g}") for r in bottleneck.RATES[network]}
         errors = {r: np.mean([launay.held_out(record) for record in records]) for r, records in trials.items()}

@@ -145,11 +145,8 @@ def test_best_rate_is_that_of_the_lowest_mean_held_out_error():
     assert found == {("DFA", "base"): 1.0, ("BP", "Adam"): 0.01}
 
 
-def test_own_rates_are_the_best_of_the_recorded_search():
-    found, runs = sweep.recorded(launay.RATE_SEARCH).get("laptop"), launay.RATE_SEARCH.runs("laptop")
-    if found is None or len(found.records) < len(runs):
-        pytest.skip(f"{len(found.records) if found else 0} of {len(runs)} runs of the search are recorded")
-    best = launay.best_rates(found)
+def test_own_rates_are_the_best_of_the_recorded_search(searched):
+    best = launay.best_rates(searched(launay.RATE_SEARCH))
     assert {tuned: best[tuned] for tuned in best if best[tuned] != launay.OWN_RATES[tuned]} == {}, "these rates were better"
 
 

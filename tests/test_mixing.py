@@ -136,10 +136,8 @@ def test_final_comparison_is_of_the_search_s_own_choices_on_seeds_that_it_has_no
         assert mixing.FINAL.configs(profile)["BP"].epochs == mixing.SEARCH.configs(profile)[mixing.trial("BP", 0.0, 0.3)].epochs
 
 
-def test_own_choices_are_those_of_the_recorded_search():
-    have, runs = records.read_all("mixing-search"), mixing.SEARCH.runs("laptop")
-    if len(have) < len(runs) or (found := sweep.recorded(mixing.SEARCH).get("laptop")) is None or len(found.records) < len(runs):
-        pytest.skip(f"of the {len(runs)} runs of the search some are not recorded; there are {len(have)} records")
+def test_own_choices_are_those_of_the_recorded_search(searched):
+    found = searched(mixing.SEARCH)
     assert mixing.OWN == {name: mixing.best(found, name) for name in mixing.METHODS}
 
 

@@ -175,13 +175,8 @@ def test_rate_search_changes_the_rate_and_holds_examples_out():
         )
 
 
-def test_own_rates_are_the_best_of_the_recorded_search():
-    assert list(nokland.OWN_RATES) == list(nokland.OWN.variants) and set(nokland.OWN_RATES.values()) <= set(nokland.RATES)
-    assert all(nokland.OWN.variants[name].optimizer.lr == rate for name, rate in nokland.OWN_RATES.items())
-    found = sweep.recorded(nokland.RATE_SEARCH).get("laptop")
-    runs = nokland.RATE_SEARCH.runs("laptop")
-    if found is None or len(found.records) < len(runs):
-        pytest.skip(f"{len(found.records) if found else 0} of {len(runs)} runs of the search are recorded")
+def test_own_rates_are_the_best_of_the_recorded_search(searched):
+    found = searched(nokland.RATE_SEARCH)
     for name, rate in nokland.OWN_RATES.items():
         errors = {rate: np.mean(found.final(f"{name} {rate:g}", "test_error_pct")) for rate in nokland.RATES}
         assert rate == min(errors, key=errors.get), errors
@@ -196,13 +191,10 @@ def test_each_method_has_as_many_trials_of_its_own_in_the_map_of_the_deep_net():
         assert (config.feedback == "xavier-uniform") == ("wide B" in name) and name.split(", ")[1] == config.init
 
 
-def test_tuned_deep_nets_are_the_best_of_the_recorded_map():
+def test_tuned_deep_nets_are_the_best_of_the_recorded_map(searched):
     for method, trial in nokland.DEEP_BEST.items():
         assert replace(nokland.DEEP_SEARCH.variants[trial], validation=0, alignment=500) == nokland.DEEP_TUNED.variants[f"100x240 {method}, tuned"]
-    found = sweep.recorded(nokland.DEEP_SEARCH).get("laptop")
-    runs = nokland.DEEP_SEARCH.runs("laptop")
-    if found is None or len(found.records) < len(runs):
-        pytest.skip(f"{len(found.records) if found else 0} of {len(runs)} runs of the map are recorded")
+    found = searched(nokland.DEEP_SEARCH)
     for method, trial in nokland.DEEP_BEST.items():
         errors = {
             name: np.mean(found.final(name, "test_error_pct")) for name in nokland.DEEP_SEARCH.variants if name.startswith(f"{method},")
