@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .config import differences
+from .config import differences, seed_count
 from .errors import DfaLibError
 from .experiments import EXPERIMENTS, get
 
@@ -46,13 +46,13 @@ def show(experiment: ExperimentName, profile: str = "laptop") -> None:
     chosen = get(experiment)
     configs = chosen.configs(profile)
     base_name, base = next(iter(configs.items()))
-    console.print(f"{chosen.title}\n{chosen.source}; profile {profile!r}, {chosen.profile(profile).seeds} seed(s)\n")
+    console.print(f"{chosen.title}\n{chosen.source}; profile {profile!r}, {seed_count(chosen.profile(profile).seeds)}\n")
     table = _table("field", base_name)
     for name, value in base.as_dict().items():
-        table.add_row(name, str(value))
+        table.add_row(name, _short(value))
     console.print(table)
     for name, config in configs.items():
-        changed = ", ".join(f"{field}: {new}" for field, (_, new) in differences(base, config).items())
+        changed = ", ".join(f"{field}: {_short(new)}" for field, (_, new) in differences(base, config).items())
         console.print(f"{name}: {changed or 'as above'}", soft_wrap=True)
 
 
@@ -64,8 +64,8 @@ def run(
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     jobs: Annotated[int | None, typer.Option(min=1, help="worker processes; default: one a core, on a GPU one")] = None,
 ) -> None:
-    """Train what is not recorded yet, write the records, and print the table, with the paper's numbers where it is one of the paper's.
-    Says beforehand what it will cost."""
+    """Train what is not recorded yet, write the records, and print the table. Says beforehand what it will cost. Records are looked for
+    and written in the folder that DFA_LIB_RESULTS names, by default the project's results/."""
     from . import sweep
     from .training import had
 
@@ -75,7 +75,9 @@ def run(
     todo = sweep.missing(runs)
     jobs = min(jobs or (os.cpu_count() or 1 if device == "cpu" else 1), max(1, len(todo)))
     console.print(f"{chosen.title}: {len(runs)} runs, {len(runs) - len(todo)} recorded")
-    if todo:
+    if not todo:
+        console.print("nothing to train; to train anew, name another folder for the records: DFA_LIB_RESULTS=FOLDER dfa-lib run ...")
+    else:
         seconds = sweep.estimate(todo, device)
         total = sum(seconds.values())
         console.print(f"{len(todo)} to make: about {_duration(total / jobs)} with {jobs} worker(s), evaluation not counted")
@@ -176,8 +178,18 @@ class _Progress:
 
 
 def _table(*columns: str) -> Table:
-    """Boxed on a terminal; elsewhere plain lines, one a row."""
-    return Table(*columns, box=box.HEAVY_HEAD if console.is_terminal else None, pad_edge=console.is_terminal)
+    """Boxed on a terminal, the first column whole; elsewhere plain lines, one a row."""
+    table = Table(box=box.HEAVY_HEAD if console.is_terminal else None, pad_edge=console.is_terminal)
+    for k, name in enumerate(columns):
+        table.add_column(name, no_wrap=k == 0)
+    return table
+
+
+def _short(value: object) -> str:
+    """A value in words; a hundred layers of one width are not a hundred numbers."""
+    if isinstance(value, list) and len(value) > 4 and len(set(map(str, value))) == 1:
+        return f"{len(value)} x {value[0]}"
+    return str(value)
 
 
 def _print_summary(results) -> None:

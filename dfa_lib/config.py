@@ -206,6 +206,11 @@ def _frozen(value: object) -> object:
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
+def seed_count(n: int) -> str:
+    """A number of seeds, in words."""
+    return f"{n} seed" if n == 1 else f"{n} seeds"
+
+
 def content_hash(config: Config | StudentTeacher, seed: int) -> str:
     """The identity of a run: 16 hexadecimal digits of the sha256 of what was chosen and the seed."""
     kind = {} if isinstance(config, Config) else {"kind": type(config).__name__}

@@ -6,6 +6,7 @@ Lines are means over seeds, bands reach from the lowest to the highest seed: wit
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import matplotlib.pyplot as plt
@@ -17,7 +18,7 @@ from matplotlib.figure import Figure
 from . import style
 from .experiments.base import PROFILES, Experiment
 from .sweep import Results
-from .verdicts import Claim, Evidence, Interval, difference, verdict
+from .verdicts import CONTRADICTED, NOT_RUN, PARTLY, REPRODUCED, Claim, Evidence, Interval, difference, verdict
 
 
 def curves(results: Results, variant: str, metric: str, x: str = "epoch") -> tuple[np.ndarray, np.ndarray]:
@@ -123,8 +124,8 @@ def say(ax: Axes, words: str) -> None:
 
 
 class Sentences(pd.DataFrame):
-    """A table of text: on a page its cells are whole, and set from the left (class `sentences`). A budget that all rows share stands once,
-    below them."""
+    """A table of text: on a page its cells are whole, and set from the left (class `sentences`), each part of a verdict on a line of its
+    own. A budget that all rows share stands once, below them."""
 
     def _repr_html_(self) -> str:
         budgets, shown, below = set(self.get("budget", ())), self, ""
@@ -132,7 +133,12 @@ class Sentences(pd.DataFrame):
             shown, (budget,) = self.drop(columns="budget"), budgets
             below = f'<p class="budget">{html.escape(budget)}</p>' if budget else ""
         with pd.option_context("display.max_colwidth", None):
-            return shown.to_html(classes="sentences") + below
+            page = shown.to_html(classes="sentences")
+        outcomes = "|".join((REPRODUCED, PARTLY, CONTRADICTED, NOT_RUN))
+        page = re.sub(r"; (?=\(\d+\) )", "<br>", page)
+        page = re.sub(rf"(, (?:{outcomes})); ", r"\1<br>", page)
+        page = re.sub(rf"<td>({outcomes})</td>", lambda td: f'<td><span class="{td[1].replace(" ", "-")}">{td[1]}</span></td>', page)
+        return page + below
 
 
 def claims(chosen: Iterable[Claim], evidence: Evidence) -> Sentences:

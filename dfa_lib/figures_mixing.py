@@ -213,7 +213,9 @@ def convergence(evidence: Evidence) -> Figure:
                 _band(ax, x, y, _LINES.get(name, "-"), label=name, markevery=max(1, len(x) // 6), **_look(name))
             ax.set_yscale("log")
             ax.yaxis.set_major_formatter("{x:g}")
-        line[0].yaxis.set_minor_formatter("{x:g}" if metric == "test_error_pct" else "")
+        line[0].yaxis.set_minor_formatter("")
+        if metric == "test_error_pct":
+            line[0].set_yticks(ticks := (2, 3, 5, 10, 20), [f"{tick}" for tick in ticks])
         line[0].set_ylabel(label)
     for ax, p in zip(axes[0], mixing.MNIST_P, strict=True):
         ax.set_title(f"p = {p:g}")

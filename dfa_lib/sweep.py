@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from . import data, records
-from .config import Config, content_hash
+from .config import Config, content_hash, seed_count
 from .errors import DfaLibError
 from .experiments import PROFILES, Experiment, Run, get
 from .records import Record, results_dir
@@ -57,7 +57,8 @@ class Results:
         return [record.final[metric] for record in self.of(variant)]
 
     def summary(self) -> pandas.DataFrame:
-        """One row a variant: seeds, test and training error (percent; mean and deviation over seeds), milliseconds a step of one seed.
+        """One row a variant: seeds, test and training error (percent; mean and deviation over seeds), and how its runs ended. What a step
+        takes is for `bench` to say: these runs had other work beside them.
 
         Of a student and its teacher: generalisation error, and the cosine of the second layer with the feedback vector.
         """
@@ -71,7 +72,7 @@ class Results:
             )
             outcome = Counter("constant output" if r.final.get("constant_output") else r.status for r in found)
             rows.append({"variant": variant, "seeds": len(found), judged: first.mean(), "sd": first.std(),
-                         beside: second.mean(), "ms a step": pd.Series([r.step_ms / r.replicas for r in found]).median(),
+                         beside: second.mean(),
                          "outcome": ", ".join(k if n == len(found) else f"{n} {k}" for k, n in outcome.items())})  # fmt: skip
         return pd.DataFrame(rows)
 
@@ -80,12 +81,12 @@ class Results:
         found = Counter(record.variant for record in self.records)
         ran, seeds = list(self.experiment.configs(self.profile, found).values()), found.values()
         budget = " or ".join(dict.fromkeys(config.budget for config in ran))
-        count = f"{min(seeds)}" if min(seeds) == max(seeds) else f"{min(seeds)} to {max(seeds)}"
+        count = seed_count(min(seeds)) if min(seeds) == max(seeds) else f"{min(seeds)} to {max(seeds)} seeds"
         devices = ", ".join(sorted({record.device for record in self.records}))
-        torches = ", ".join(sorted({record.versions["torch"] for record in self.records}))
-        old = f"; {len(self.stale)} stale record(s) left out" if self.stale else ""
+        torches = ", ".join(sorted({record.versions["torch"].partition("+")[0] for record in self.records}))
+        old = f"; {len(self.stale)} stale records left out" if self.stale else ""
         titles = dict.fromkeys("student and teacher" if isinstance(c, StudentTeacher) else data.DATASETS[c.data].title for c in ran)
-        return f"{' or '.join(titles)}, {budget}, {count} seed(s), profile '{self.profile}', {devices}, torch {torches}{old}"
+        return f"{' or '.join(titles)}, {budget}, {count}, profile '{self.profile}', {devices}, torch {torches}{old}"
 
 
 def load(experiment: Experiment | str, profile: str = "recorded", directory: str | Path | None = None) -> Results:

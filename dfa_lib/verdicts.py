@@ -5,7 +5,7 @@ about and is declared before the run. `verdict(claim, Evidence())` comes from re
 
     reproduced    the whole 95 % interval over seeds lies where the claim puts it
     contradicted  the whole interval lies outside; of a claim in parts, that of one part, and no other part holds
-    partly        neither; or only some parts of the claim hold
+    partly        neither; or only some parts of the claim hold; or runs that are all alike, and leave nothing to compare
     not run here  no records, too few seeds (a test names the smallest number), or a value that is not finite
 
 Of a `Correlation` the interval is over variants: they are the sample, and seeds only make each variant's mean firmer.
@@ -25,6 +25,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .config import seed_count
 from .errors import DfaLibError
 
 if TYPE_CHECKING:
@@ -276,7 +277,7 @@ def _judge(test: Test, evidence: Evidence) -> Verdict:
         return Verdict(NOT_RUN, f"no records of {who} in {test.experiment}")
     what, n, budget = _what(test), min(len(results.of(variant)) for variant in variants), results.provenance()
     if n < test.seeds:
-        return Verdict(NOT_RUN, f"{what} of {who}: {n} seed(s), and a verdict needs {test.seeds}", None, n, budget)
+        return Verdict(NOT_RUN, f"{what} of {who}: {seed_count(n)}, and a verdict needs {test.seeds}", None, n, budget)
     values = [(record, measure(record, metric)) for metric, names in read for variant in names for record in results.of(variant)]
     if lost := len({(record.variant, record.seed) for record, v in values if v is None or not math.isfinite(v)}):
         return Verdict(NOT_RUN, f"{what} of {who} is not finite in {lost} run(s)", None, n, budget)
@@ -299,6 +300,8 @@ def _judge(test: Test, evidence: Evidence) -> Verdict:
         effect = combination(samples, list(test.weights.values()))
         said = f"{_sum(test.weights)}: {effect:.3g}"
     inside, outside = low <= effect.low and effect.high <= high, effect.low > high or effect.high < low
+    if not inside and len(read[0][1]) > 1 and len({v for _, v in values}) == 1:  # a difference of nothing
+        said, outside = f"{said}, all runs alike", False
     outcome = REPRODUCED if inside else CONTRADICTED if outside else PARTLY
     shown, aim = f"{said}, n = {effect.n}", (what, claimed)
     return Verdict(outcome, f"{what} of {shown}; claimed {claimed}", effect, effect.n, budget, shown=shown, aim=aim)
@@ -359,12 +362,17 @@ def describe(metric: Metric) -> str:
 
 
 def _sum(weights: Mapping[str, float]) -> str:
-    """A sum of variants in words; what all names begin with, up to a comma, is said once."""
+    """A sum of variants in words; what all names begin with, up to a comma, is said once, unless bare numbers were left."""
+    if len(weights) == 1:
+        return next(iter(weights))
     shared = os.path.commonprefix(list(weights))
-    shared = shared[: shared.rfind(", ") + 2] if ", " in shared and len(weights) > 1 else ""
-    signs = [("minus " if w < 0 else "plus ") + ("" if abs(w) == 1 else f"{abs(w):g} times ") for w in weights.values()]
-    terms = [sign + name.removeprefix(shared) for sign, name in zip(signs, weights, strict=True)]
-    return shared + " ".join(terms).removeprefix("plus ")
+    shared = shared[: shared.rfind(", ") + 2] if ", " in shared else ""
+    if not all(name.removeprefix(shared)[0].isalpha() for name in weights):
+        shared = ""
+    signs = [("minus " if w < 0 else "plus ") + ("" if abs(w) == 1 else f"{abs(w):.3g} times ") for w in weights.values()]
+    names = [name.removeprefix(shared) for name in weights]
+    terms = [sign + (f"'{name}'" if ", " in name else name) for sign, name in zip(signs, names, strict=True)]
+    return " ".join(terms).removeprefix("plus ") + (f" ({shared.removesuffix(', ')})" if shared else "")
 
 
 def _range(low: float, high: float) -> str:

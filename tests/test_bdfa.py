@@ -271,13 +271,13 @@ def test_records_as_the_paper_says_reproduce_every_claim_but_those_that_the_cont
     assert {name: v.basis for name, v in found.items() if v.outcome != REPRODUCED} == {
         "B6/redrawn-feedback": found["B6/redrawn-feedback"].basis  # nothing learns, so nothing is faster
     }
-    assert found["B6/redrawn-feedback"].outcome == CONTRADICTED
+    assert found["B6/redrawn-feedback"].outcome == PARTLY
     assert {v.n for v in found.values()} == {SEEDS}
 
 
 def test_what_two_variants_begin_with_is_said_once(paper):
-    assert "as in Figure 7, k = 1 minus k = 0: " in verdict(CLAIMS["B6/as-in-Figure-7"], paper).basis
-    assert "as in Figure 7, k = 1 minus lower layers fed by e, k = 1: " in verdict(CLAIMS["F5/k=1"], paper).basis
+    assert ": k = 1 minus k = 0 (as in Figure 7): " in verdict(CLAIMS["B6/as-in-Figure-7"], paper).basis
+    assert "of 'as in Figure 7, k = 1' minus 'lower layers fed by e, k = 1': " in verdict(CLAIMS["F5/k=1"], paper).basis
 
 
 def changed(name, **how):
@@ -354,7 +354,7 @@ def words(figure):
 def test_figure_says_its_budget_or_how_to_make_its_records(name, paper, tmp_path):
     figure = FIGURES[name](paper)
     figure.canvas.draw()
-    assert f"{SEEDS} seed(s), profile 'laptop', CPU, torch 2.9" in figure.get_supxlabel()
+    assert f"{SEEDS} seeds, profile 'laptop', CPU, torch 2.9" in figure.get_supxlabel()
     nothing = FIGURES[name](Evidence(directory=tmp_path))
     assert f"not run here; to make it:  dfa-lib run bdfa-{MAKES[name]} --profile laptop" in words(nothing)
 
@@ -368,7 +368,7 @@ def smoke():
 def test_smallest_profile_draws_every_figure(name, smoke):
     figure = FIGURES[name](smoke)
     figure.canvas.draw()
-    assert "1 seed(s), profile 'smoke'" in figure.get_supxlabel()
+    assert "1 seed, profile 'smoke'" in figure.get_supxlabel()
 
 
 def test_largest_budget_with_records_is_shown_and_half_a_sweep_too():

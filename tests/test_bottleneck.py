@@ -293,7 +293,7 @@ FIGURES = {
 def test_figure_shows_its_records_and_their_budget(name, whole):
     figure = FIGURES[name][1](whole)
     figure.canvas.draw()
-    assert all(ax.lines for ax in figure.axes) and f"{SEEDS} seed(s), profile 'laptop'" in figure.get_supxlabel()
+    assert all(ax.lines for ax in figure.axes) and f"{SEEDS} seeds, profile 'laptop'" in figure.get_supxlabel()
 
 
 @pytest.mark.parametrize("name", ["angles", "errors", "classes", "layers"])

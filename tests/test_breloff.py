@@ -195,7 +195,7 @@ FIGURES = {
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_figure_says_its_budget_or_how_to_make_its_records(name, good, tmp_path):
-    for found, budget in ((good, "3 seed(s), profile 'laptop'"), (evidence(1, "smoke"), "1 seed(s), profile 'smoke'")):
+    for found, budget in ((good, "3 seeds, profile 'laptop'"), (evidence(1, "smoke"), "1 seed, profile 'smoke'")):
         figure = FIGURES[name](found)
         figure.canvas.draw()
         assert budget in figure.get_supxlabel()

@@ -297,7 +297,7 @@ def drawn(ax):
 def test_figure_says_its_budget_or_how_to_make_its_records(name, all_good, tmp_path):
     figure = getattr(figures_launay, name)(all_good)
     figure.canvas.draw()
-    assert f"{1 if name == 'measures' else SEEDS} seed(s), profile 'laptop', CPU, torch 2.9" in figure.get_supxlabel()
+    assert f"{'1 seed' if name == 'measures' else f'{SEEDS} seeds'}, profile 'laptop', CPU, torch 2.9" in figure.get_supxlabel()
     nothing = getattr(figures_launay, name)(Evidence(directory=tmp_path))
     assert f"dfa-lib run launay-{FIGURES[name]} --profile laptop" in nothing.axes[0].texts[0].get_text()
 
@@ -307,7 +307,7 @@ def test_one_seed_draws_every_figure_without_intervals():
     for name in FIGURES:
         figure = getattr(figures_launay, name)(smoke)
         figure.canvas.draw()
-        assert "1 seed(s), profile 'smoke'" in figure.get_supxlabel()
+        assert "1 seed, profile 'smoke'" in figure.get_supxlabel()
     assert {ax.get_title() for ax in figures_launay.scatter(smoke).axes} == {"rank correlation not run here"}
 
 

@@ -246,7 +246,7 @@ each_figure = pytest.mark.parametrize("figure", FIGURES, ids=lambda figure: figu
 def test_figure_shows_its_records_and_their_budget(figure, helped):
     drawn = figure(helped)
     drawn.canvas.draw()
-    assert all(ax.lines for ax in drawn.axes) and "seed(s), profile 'laptop'" in drawn.get_supxlabel()
+    assert all(ax.lines for ax in drawn.axes) and "profile 'laptop'" in drawn.get_supxlabel()
 
 
 @each_figure

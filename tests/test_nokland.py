@@ -340,7 +340,7 @@ def test_a_record_on_disk_is_what_a_claim_reads(tmp_path):
     assert verdict(claim, Evidence(directory=tmp_path)).outcome == REPRODUCED
     records.write(replace(record, final=record.final | {"test_error_pct": 5.5}), tmp_path)
     assert verdict(claim, Evidence(directory=tmp_path)).outcome == PARTLY
-    assert verdict(CLAIMS["N8/train"], Evidence(directory=tmp_path)).basis.endswith("3 seed(s), and a verdict needs 4")
+    assert verdict(CLAIMS["N8/train"], Evidence(directory=tmp_path)).basis.endswith("3 seeds, and a verdict needs 4")
 
 
 # --- figures -----------------------------------------------------------------------------------------------------------------
@@ -368,7 +368,7 @@ def test_figure_shows_its_records_and_their_budget(name, paper):
     figure = FIGURES[name](paper)
     figure.canvas.draw()
     drawn = [ax for ax in figure.axes if ax.lines or ax.collections or ax.images]
-    assert drawn and f"{SEEDS} seed(s), profile 'laptop'" in figure.get_supxlabel()
+    assert drawn and f"{SEEDS} seeds, profile 'laptop'" in figure.get_supxlabel()
     assert not [text for ax in figure.axes for text in ax.texts if NOT_RUN in text.get_text()]
 
 

@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from dfa_lib import records, sweep
+from dfa_lib import records, sweep, verdicts
 from dfa_lib.config import Config
 from dfa_lib.errors import DfaLibError
 from dfa_lib.experiments import EXPERIMENTS, Experiment, Profile
@@ -214,7 +214,9 @@ def test_gap_is_variant_minus_base_and_order_is_each_above_the_one_before():
     assert outcome(order("tiny", "test_error_pct", "CBA"), **found) == CONTRADICTED
     assert outcome(order("tiny", "test_error_pct", "ACB"), **found) == PARTLY
     assert outcome(order("tiny", "test_error_pct", "ABC"), **found | {"B": [1.0, 1.1, 1.2]}) == PARTLY
-    assert outcome(order("tiny", "test_error_pct", "AB"), A=[1.0] * 3, B=[1.0] * 3) == CONTRADICTED
+    alike = judged(order("tiny", "test_error_pct", "AB"), A=[1.0] * 3, B=[1.0] * 3)
+    assert alike.outcome == PARTLY and "0 [0, 0], all runs alike, n = 3" in alike.basis
+    assert outcome(gap("tiny", "test_error_pct", "B", "A", high=0.3), A=[1.0] * 3, B=[1.0] * 3) == REPRODUCED
 
 
 @pytest.mark.parametrize("low, high, hits", [(5, math.inf, 2), (-math.inf, 5, 3), (5, 5, 1), (4, 6, 4), (7, 9, 0)])
@@ -241,7 +243,7 @@ def test_share_of_all_seeds_of_none_and_of_some():
 def test_verdict_needs_its_number_of_seeds(test, fewest):
     few = judged(test, A=[1.0] * (fewest - 1))
     assert (few.outcome, few.n, few.effect) == (NOT_RUN, fewest - 1, None)
-    assert f"{fewest - 1} seed(s), and a verdict needs {fewest}" in few.basis and f"{fewest - 1} seed(s)" in few.budget
+    assert f"{fewest - 1} seeds, and a verdict needs {fewest}" in few.basis and f"{fewest - 1} seeds" in few.budget
     assert outcome(test, A=[1.0] * fewest) == REPRODUCED
 
 
@@ -305,7 +307,7 @@ def test_correlation_is_over_the_means_of_variants():
     expected = rank_correlation([ALIGNED[name] for name in PRACTICES], [ERRORS[name] for name in PRACTICES])
     assert found.outcome == REPRODUCED and found.effect.mean == pytest.approx(expected.mean) and -1 < expected.mean < -0.9
     assert (found.effect.low, found.effect.high, found.n) == (pytest.approx(expected.low), pytest.approx(expected.high), 12)
-    assert "24 variants" not in found.basis and "3 seed(s)" in found.budget
+    assert "24 variants" not in found.basis and "3 seeds" in found.budget
     assert judged(PLAIN, practices(seeds=9)).effect == found.effect, "more seeds are not more variants"
 
 
@@ -333,7 +335,7 @@ def test_control_is_subtracted():
 @pytest.mark.parametrize("fewer", ["a", "l", "B"])
 def test_every_variant_of_a_correlation_and_every_control_needs_its_seeds(fewer):
     found = judged(CONTROLLED, practices(fewer=fewer))
-    assert (found.outcome, found.n, found.effect) == (NOT_RUN, 2, None) and "24 variants: 2 seed(s), and a verdict needs 3" in found.basis
+    assert (found.outcome, found.n, found.effect) == (NOT_RUN, 2, None) and "24 variants: 2 seeds, and a verdict needs 3" in found.basis
     assert outcome(CONTROLLED, practices(seeds=4, fewer=fewer)) == REPRODUCED
     assert outcome(CONTROLLED, practices(seeds=1)) == NOT_RUN
 
@@ -392,10 +394,10 @@ def test_parts_are_numbered_nested_and_keep_the_smallest_n_and_each_budget_once(
     assert (whole.outcome, whole.n, whole.effect) == (REPRODUCED, 3, None)
     assert whole.basis.startswith("(1) reproduced: test error (%) of A: 9.5 [7.45, 11.6], n = 4; claimed at most 20; (2) reproduced: (1) reproduced: test")
     assert [budget.split("; ") for budget in (whole.parts[0].budget, whole.parts[1].budget)] == [
-        ["5,000 MNIST digits, 2 epochs, 4 seed(s), profile 'laptop', CPU, torch 2.9"],
-        [f"5,000 MNIST digits, 2 epochs, {n} seed(s), profile 'laptop', CPU, torch 2.9" for n in (4, 3)],
+        ["5,000 MNIST digits, 2 epochs, 4 seeds, profile 'laptop', CPU, torch 2.9"],
+        [f"5,000 MNIST digits, 2 epochs, {n} seeds, profile 'laptop', CPU, torch 2.9" for n in (4, 3)],
     ]
-    assert whole.budget.count("4 seed(s)") == 2  # once of A alone, once within the nested part
+    assert whole.budget.count("4 seeds") == 2  # once of A alone, once within the nested part
 
 
 # --- records ---------------------------------------------------------------------------------------------------------------
@@ -443,7 +445,7 @@ def test_one_changed_record_changes_the_verdict(tmp_path, monkeypatch):
     assert now().outcome == NOT_RUN and "not finite in 1 run" in now().basis
     for seed in range(5):
         records.write(record("A", seed, 5.0, "paper"), tmp_path)
-    assert (now().outcome, now().n) == (CONTRADICTED, 5) and "3 epochs, 5 seed(s), profile 'paper'" in now().budget
+    assert (now().outcome, now().n) == (CONTRADICTED, 5) and "3 epochs, 5 seeds, profile 'paper'" in now().budget
     assert verdict(claim, Evidence("laptop", tmp_path)).outcome == NOT_RUN
 
 
@@ -494,6 +496,17 @@ def test_reader_sees_what_was_compared():
     assert every_seed.basis == "test error (%) at most 1 in a share of seeds of A: 1.00 [0.51, 1.00], n = 4; claimed at least 0.5"
     no_seed = judged(Share("tiny", "A", "test_error_pct", low=2.0, most=0.5), found)
     assert no_seed.basis.endswith("0.00 [0.00, 0.49], n = 4; claimed at most 0.5")
+
+
+@pytest.mark.parametrize("weights, words", [
+    ({"k = 1": 1.0, "k = 0": -1.0}, "k = 1 minus k = 0"),
+    ({"Adam, k = 1": 1.0, "Adam, k = 0": -1.0}, "k = 1 minus k = 0 (Adam)"),
+    ({"narrow, 1": 1.0, "narrow, 800": -0.745356}, "'narrow, 1' minus 0.745 times 'narrow, 800'"),
+    ({"DFA, sign, 1": 1.0, "DFA, tanh, 1": -1.0}, "'sign, 1' minus 'tanh, 1' (DFA)"),
+    ({"BP, tanh, 8": 1.0}, "BP, tanh, 8"),
+])  # fmt: skip
+def test_names_of_variants_in_a_sum_can_be_told_apart(weights, words):
+    assert verdicts._sum(weights) == words
 
 
 def test_parts_that_ask_the_same_of_different_runs_are_said_in_one_sentence():
