@@ -78,7 +78,7 @@ def gaps(evidence: Evidence) -> Figure:
         for k, row in enumerate(rows):
             found = verdict(nokland.GAP_CLAIMS[f"{row} {method}"], evidence)
             paper = nokland.TABLE1[f"{row} {method}"].test - nokland.TABLE1[f"{row} BP"].test
-            ax.plot(paper, k + shift, markerfacecolor="none", label=f"{method}, the paper", **how)
+            ax.plot(paper, k + shift, markersize=9, markerfacecolor="none", label=f"{method}, the paper", zorder=4, **how)  # ours may lie on it
             if found.effect:
                 budgets[found.budget] = None
                 ax.errorbar(found.effect.mean, k + shift, xerr=_bars(found.effect), label=f"{method}, here", **how)
@@ -319,6 +319,8 @@ def theorem(evidence: Evidence, network: str = "4x100 DFA", suffix: str = "") ->
             for k, (layer, shade) in enumerate(zip(layers, _shades(len(layers)), strict=True)):
                 _band(ax, epochs, values[:, :, k], color=shade, label=f"layer {layer}")
             ax.axhline(90 if name == "beta" else 0, color=style.GREY, linewidth=0.8, linestyle="--")
+            if name == "L":  # from one start it is a hundred times what it is from the others
+                ax.set_yscale("symlog", linthresh=0.01)
         column[0].set_title(start)
         column[-1].set_xlabel("epoch")
     return figures._finish(figure, axes[0], results)

@@ -169,6 +169,11 @@ def check(browser, allowed: str) -> None:
 def test_page_reads_well_in_a_wide_and_in_a_narrow_window(browser, origin, page):
     open_page(browser, urljoin(origin, page), width=1400)
     check(browser, allowed=origin)
+    cut = browser.execute_script("""
+        const equations = [...document.querySelectorAll('mjx-container[display="true"]')].filter(e => e.scrollWidth > e.clientWidth + 2);
+        const cells = [...document.querySelectorAll('table.dataframe td')].filter(cell => cell.textContent.trim().endsWith('...'));
+        return [...equations.map(e => 'equation ' + e.closest('.math').id), ...cells.map(cell => 'cell ' + cell.textContent)];""")
+    assert not cut, f"cut off in a wide window: {cut}"
     resize(browser, 400)
     wider = browser.execute_script("""
         const width = document.documentElement.clientWidth;
