@@ -6,6 +6,8 @@ replaced); markers say the same again without colour.
 
 from __future__ import annotations
 
+import re
+import sys
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -90,5 +92,15 @@ PARAMETERS: dict[str, object] = {
 
 
 def use() -> None:
-    """Set matplotlib's parameters to the book's style, for this process."""
+    """Set the book's style for this process: matplotlib's parameters, and, in a notebook, tables in which a number stays in one piece."""
     mpl.rcParams.update(PARAMETERS)
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    if shell is not None:
+        import pandas as pd
+
+        shell.display_formatter.formatters["text/html"].for_type(pd.DataFrame, _whole_numbers)
+
+
+def _whole_numbers(table) -> str:
+    """A table's page, in which neither a mean with its deviation nor an interval is broken over lines."""
+    return re.sub(r"[-+\d.]+ ± [\d.]+|\[[-+\d., ]+\]", lambda number: number[0].replace(" ", "\u00a0"), table._repr_html_())

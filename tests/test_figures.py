@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 
-from dfa_lib import figures, sweep
+from dfa_lib import figures, style, sweep
 from dfa_lib.config import Config
 from dfa_lib.experiments import Experiment, Profile
 from dfa_lib.graph import bp, dfa
@@ -85,8 +86,6 @@ def test_final_table_gives_no_interval_for_one_seed(results):
 def test_a_rule_has_one_style_in_every_figure(results):
     (ax,) = figures.error_curves(results, {"net": ["BP", "DFA"]}).axes
     colors = {line.get_label(): line.get_color() for line in ax.lines if line.get_linestyle() == "-"}
-    from dfa_lib import style
-
     assert colors["BP"] == style.method(str(bp())).color and colors["DFA"] == style.method("dfa").color
 
 
@@ -103,3 +102,8 @@ def test_a_budget_that_all_claims_share_stands_once_below_them():
     assert page.count("MNIST, 3 epochs &amp; more") == 1 and "<th>budget</th>" not in page
     page = figures.Sentences(rows | {"budget": ["3 epochs", "5 epochs"]})._repr_html_()
     assert "<th>budget</th>" in page and page.endswith("</table>")
+
+
+def test_numbers_of_a_table_are_not_broken_over_lines():
+    page = style._whole_numbers(pd.DataFrame({"gap": ["+0.01 [-0.17, +0.20]"], "here": ["2.59 ± 0.15 (0.84)"], "seeds": ["3 x 30, laptop"]}))
+    assert "+0.01 [-0.17,\u00a0+0.20]" in page and "2.59\u00a0±\u00a00.15 (0.84)" in page and "3 x 30, laptop" in page
