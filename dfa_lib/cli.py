@@ -23,6 +23,8 @@ UsageProblem = typer.BadParameter.__mro__[2]
 #: Where nobody looks, a line is one line: no wrapping at 80 columns.
 console = Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 1000)
 
+#: Columns of characters that a table of five columns needs.
+ROOM = 140
 #: Columns of words.
 LEFT = ("variant", "outcome", "network", "optimizer", "contender", "rule", "how", "cell")
 #: An experiment that is a table of its paper: the function of `figures_nokland` that sets it beside the paper's numbers.
@@ -33,10 +35,13 @@ ExperimentName = Annotated[str, typer.Argument(help="an experiment's name; `dfa-
 
 @app.command("list")
 def list_() -> None:
-    """List the experiments: name, what they reproduce, and the profiles that they have."""
-    table = _table("experiment", "reproduces", "source", "variants", "profiles")
+    """List the experiments: name and what they reproduce; where there is room, also source, number of variants and profiles."""
+    columns = ("experiment", "reproduces", "source", "variants", "profiles")
+    columns = columns[:2] if console.is_terminal and console.width < ROOM else columns
+    table = _table(*columns)
     for name, experiment in EXPERIMENTS.items():
-        table.add_row(name, experiment.title, experiment.source, str(len(experiment.variants)), ", ".join(experiment.profiles))
+        row = name, experiment.title, experiment.source, str(len(experiment.variants)), ", ".join(experiment.profiles)
+        table.add_row(*row[: len(columns)])
     console.print(table)
 
 

@@ -145,6 +145,8 @@ class FeedbackGraph:
             raise DfaLibError(f"{here}: the network has hidden layers 1..{self.depth}")
         if isinstance(edge.source, str) and edge.source not in ("error", "target"):
             raise unknown("source of a feedback edge", edge.source, ("error", "target"))
+        if not isinstance(edge.carrier, Carrier):
+            raise unknown("carrier", edge.carrier, [f"Carrier.{carrier.name}" for carrier in Carrier])
         if isinstance(edge.source, int) and not (1 <= edge.source <= self.depth and edge.source != edge.target):
             raise DfaLibError(f"{here}: a layer's source is another hidden layer (1..{self.depth}), 'error' or 'target'")
         above: Source = edge.target + 1 if edge.target < self.depth else "error"

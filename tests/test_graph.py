@@ -237,6 +237,7 @@ def test_impossible_rule_is_refused(call, words):
         (lambda: graph((1, 4, B)), ["4->h1", "1..3", "'error' or 'target'"]),
         (lambda: graph((1, 0, B)), ["0->h1", "1..3"]),
         (lambda: graph((2, 2, B)), ["2->h2", "another hidden layer"]),
+        (lambda: graph((1, "error", "random")), ["carrier 'random'", "Carrier.RANDOM"]),
         (lambda: graph((1, 3, WT), (3, "error", B)), ["3->h1", "W^T", "layer above (2)"]),
         (lambda: graph((1, "error", WT)), ["error->h1", "W^T", "layer above (2)"]),
         (lambda: graph((3, "target", WT)), ["target->h3", "W^T", "layer above (error)"]),
