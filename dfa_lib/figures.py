@@ -163,11 +163,12 @@ def _unique(axes: Iterable[Axes]) -> tuple[list, list]:
     return list(found.values()), list(found)
 
 
-def _find(evidence: Evidence, experiment: Experiment, variants: Collection[str] | None = None) -> Results | None:
+def find_all(evidence: Evidence, experiment: Experiment, variants: Collection[str] | None = None) -> Results | None:
+    """The records of these variants under the largest budget that has them all; None where none has."""
     return evidence.find(experiment.name, variants or list(experiment.variants))
 
 
-def find(evidence: Evidence, experiment: Experiment, variants: Sequence[str] | None = None) -> Results | None:
+def find_any(evidence: Evidence, experiment: Experiment, variants: Sequence[str] | None = None) -> Results | None:
     """The records of these variants under the largest budget that has them all; else those of the largest budget that has any."""
     wanted = list(variants or experiment.variants)
     if whole := evidence.find(experiment.name, wanted):

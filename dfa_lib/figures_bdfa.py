@@ -25,7 +25,7 @@ from . import data, figures, style
 from .config import Config
 from .experiments import bdfa
 from .experiments.base import Experiment
-from .figures import _mean, find
+from .figures import _mean, find_any
 from .records import Record
 from .sweep import Results
 from .verdicts import NOT_RUN, Evidence, Interval, difference, verdict
@@ -127,7 +127,7 @@ def _steps_axis(ax: Axes) -> None:
 
 def accuracy(evidence: Evidence, panels: Mapping[str, Panel]) -> Figure:
     """Test accuracy against steps, one panel a title. Ticks at the right edge: the paper's final numbers."""
-    found = {title: find(evidence, *panel) for title, panel in panels.items()}
+    found = {title: find_any(evidence, *panel) for title, panel in panels.items()}
     shown = [results for results in found.values() if results]
     if not shown:
         return figures.not_run(next(iter(panels.values()))[0])
@@ -179,7 +179,7 @@ def accuracy_table(evidence: Evidence, *experiments: Experiment) -> pd.DataFrame
         for variant in experiment.variants:
             paper = bdfa.ACCURACY.get(experiment.name, {}).get(variant, "")
             rows[variant] = {"paper, %": paper, "here, %": NOT_RUN}
-            results = find(evidence, experiment, [variant])
+            results = find_any(evidence, experiment, [variant])
             if not results:
                 continue
             runs, claim = results.of(variant), bdfa.NUMBERS.get(experiment.name, {}).get(variant)
@@ -205,7 +205,7 @@ def cost_table(evidence: Evidence, base: str, *experiments: Experiment) -> pd.Da
     counted, measured, device = {}, {}, {}
     for experiment in experiments:
         for variant in experiment.variants:
-            results = find(evidence, experiment, [variant])
+            results = find_any(evidence, experiment, [variant])
             config = (results.experiment.configs(results.profile) if results else experiment.variants)[variant]
             shape = data.DATASETS[config.data]
             counted[variant] = config.graph(int(np.prod(shape.shape)), shape.classes).cost(config.batch)
@@ -255,7 +255,7 @@ def _rates(
     ring: bool = False,
     paper: float | None = None,
 ) -> Figure:
-    results = find(evidence, experiment)
+    results = find_any(evidence, experiment)
     if not results:
         return figures.not_run(experiment)
     figure, axes = plt.subplots(1, len(panels), figsize=(style.TEXT_WIDTH, 3.3), sharey=True, squeeze=False)
@@ -293,10 +293,10 @@ def own_rates_table(evidence: Evidence) -> pd.DataFrame:
         rows[name] = {f"at {bdfa.NOTEBOOK.optimizer.lr:g}, %": NOT_RUN, "minus DFA [95 %]": "", "steps to 80 %": "",
                       "own rate": f"{rate:g}{figures._edge(rate, bdfa.RATES)}", "at it, %": NOT_RUN, "minus DFA [95 %] ": "", "steps to 80 % ": ""}  # fmt: skip
         for experiment, space in ((bdfa.FIGURE8, ""), (bdfa.OWN, " ")):
-            mine = find(evidence, experiment, [name])
+            mine = find_any(evidence, experiment, [name])
             if not mine:
                 continue
-            base = find(Evidence(mine.profile, evidence.directory, _read=evidence._read), experiment, ["DFA"])
+            base = find_any(Evidence(mine.profile, evidence.directory, _read=evidence._read), experiment, ["DFA"])
             enough = base and name != "DFA" and min(len(mine.of(name)), len(base.of("DFA"))) > 1
             rows[name] |= {
                 "at it, %" if space else f"at {bdfa.NOTEBOOK.optimizer.lr:g}, %": _mean(accuracies(mine, name), 1),
@@ -324,7 +324,7 @@ def init_map(evidence: Evidence) -> Figure:
     """Test accuracy of 100 layers under BP (above) and DFA, a row a learning rate, a column an initialisation with the gain of its
     weights. Where every seed answers one class for everything the cell says so."""
     experiment = bdfa.BP_DEPTH
-    results = find(evidence, experiment)
+    results = find_any(evidence, experiment)
     if not results:
         return figures.not_run(experiment)
     figure, axes = plt.subplots(2, 1, figsize=(style.TEXT_WIDTH, 3.9), sharex=True)
@@ -360,7 +360,7 @@ def redrawn(evidence: Evidence) -> Figure:
     """Feedback fixed (full), redrawn at every step (dashed), and only the output layer learning (grey): accuracy by step above, and
     the delta angle by layer at the end below."""
     experiment, control = bdfa.REDRAWN, "output layer only"
-    results = find(evidence, experiment)
+    results = find_any(evidence, experiment)
     if not results:
         return figures.not_run(experiment)
     figure, axes = plt.subplots(2, 2, figsize=(style.TEXT_WIDTH, 5.2), sharey="row", sharex="row", height_ratios=(1.2, 1))
@@ -406,7 +406,7 @@ def _angle_axis(ax: Axes) -> None:
 def by_layer(evidence: Evidence, *experiments: Experiment) -> Figure:
     """At the end of training, by hidden layer: the angle between a rule's delta and BP's (above), and the share of saturated units
     (below). One column an experiment; notches on the axis: where the blocks of that colour begin."""
-    found = {experiment.name: find(evidence, experiment) for experiment in experiments}
+    found = {experiment.name: find_any(evidence, experiment) for experiment in experiments}
     shown = [results for results in found.values() if results]
     if not shown:
         return figures.not_run(experiments[0])
@@ -441,7 +441,7 @@ def by_layer(evidence: Evidence, *experiments: Experiment) -> Figure:
 def why(evidence: Evidence) -> Figure:
     """Test accuracy by step of FP(k), one small panel an alternative, all with the same axes."""
     experiment = bdfa.FIGURE7_WHY
-    results = find(evidence, experiment)
+    results = find_any(evidence, experiment)
     if not results:
         return figures.not_run(experiment)
     figure, axes = plt.subplots(2, 3, figsize=(style.TEXT_WIDTH, 4.6), sharex=True, sharey=True)
@@ -520,7 +520,7 @@ def block_order(found: Sequence[float]) -> str:
 def block_map(evidence: Evidence) -> Figure:
     """Test accuracy against block size in every cell of the map; the tint and the words say how smaller blocks compare."""
     experiment = bdfa.MAP
-    results = find(evidence, experiment)
+    results = find_any(evidence, experiment)
     if not results:
         return figures.not_run(experiment)
     lines = list(product(bdfa.MAP_OPTIMIZERS, bdfa.MAP_INITS))

@@ -21,7 +21,7 @@ from .convolution import make_ties
 from .experiments import bottleneck, launay
 from .experiments.base import Experiment
 from .experiments.bottleneck import ABOVE, ANGLE, BELOW, BY_CLASSES, CLASSES, CONVOLUTION, MIDDLE, STARTS, TWINS, WIDTH
-from .figures import _band, _mean, find
+from .figures import _band, _mean, find_any
 from .sweep import Results
 from .verdicts import NOT_RUN, Evidence, difference
 
@@ -85,7 +85,7 @@ def _across(ax: Axes, widest: int, **options: object) -> None:
 def angles(evidence: Evidence, experiment: Experiment, prefixes: Sequence[str], classes: int = 0) -> Figure:
     """Alignment angle at the end against the units of the bottleneck: of the layer below, of itself, and of the one above, a curve
     a prefix. With `classes`, dotted: what is left to the layer below of the first one. Dashed: 90 degrees."""
-    results = find(evidence, experiment, _names(experiment, prefixes))
+    results = find_any(evidence, experiment, _names(experiment, prefixes))
     if not results:
         return figures.not_run(experiment)
     figure, axes = plt.subplots(1, 3, figsize=(style.TEXT_WIDTH, 3.3), sharey=True)
@@ -119,7 +119,7 @@ def errors(evidence: Evidence) -> Figure:
     """Test error against the units of the bottleneck, both logarithmic: narrow under DFA and BP, which is too fast for very narrow ones
     and so has a slower twin; and masked under DFA."""
     prefixes = ("BP, narrow", "BP slower, narrow", "narrow", "masked")
-    results = find(evidence, WIDTH, _names(WIDTH, prefixes))
+    results = find_any(evidence, WIDTH, _names(WIDTH, prefixes))
     if not results:
         return figures.not_run(WIDTH)
     figure, ax = plt.subplots(figsize=(style.TEXT_WIDTH, 3.4))
@@ -141,7 +141,7 @@ def classes(evidence: Evidence) -> Figure:
     """Alignment angle of the layer below against the units of the bottleneck, a curve a number of classes, and what is predicted
     (dotted); from random weights (left) and from zero (right)."""
     prefixes = {start: {c: f"{c} classes, {start}" for c in CLASSES} for start in STARTS}
-    results = find(evidence, BY_CLASSES, _names(BY_CLASSES, [name for of in prefixes.values() for name in of.values()]))
+    results = find_any(evidence, BY_CLASSES, _names(BY_CLASSES, [name for of in prefixes.values() for name in of.values()]))
     if not results:
         return figures.not_run(BY_CLASSES)
     curves = {start: {c: curve(results, name, ANGLE[BELOW]) for c, name in names.items()} for start, names in prefixes.items()}
@@ -188,7 +188,7 @@ def knee_table(evidence: Evidence) -> pd.DataFrame:
         network = next(iter(experiment.variants.values()))
         row = f"3x{network.hidden[0]}{', CIFAR-10 as JPEG' * (experiment is bottleneck.STAND_IN)}, {prefix}"
         rows[row] = dict.fromkeys((*LAYERS.values(), "below, predicted", "without: below, itself, above"), "")
-        results = find(evidence, experiment, _names(experiment, [prefix]))
+        results = find_any(evidence, experiment, _names(experiment, [prefix]))
         if not results or not curve(results, prefix, ANGLE[BELOW])[1].size:
             rows[row][LAYERS[BELOW]] = NOT_RUN
             continue
@@ -207,7 +207,7 @@ def knee_table(evidence: Evidence) -> pd.DataFrame:
 
 def by_layer(evidence: Evidence) -> Figure:
     """Alignment angle under DFA at the end, by hidden layer: the convolutional network and its twins."""
-    results = find(evidence, CONVOLUTION, [f"{network} DFA" for network in TWINS])
+    results = find_any(evidence, CONVOLUTION, [f"{network} DFA" for network in TWINS])
     if not results:
         return figures.not_run(CONVOLUTION)
     have, layers = {record.variant for record in results.records}, (BELOW, MIDDLE, ABOVE)

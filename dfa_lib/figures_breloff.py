@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from . import figures, style
 from .experiments import breloff
 from .experiments.base import Experiment
-from .figures import _band, _bars, _edge, _find, _mean
+from .figures import _band, _bars, _edge, _mean, find_all
 from .sweep import Results
 from .verdicts import NOT_RUN, Evidence, Interval, difference
 
@@ -47,7 +47,7 @@ def _title(unit: str) -> str:
 
 def rates(evidence: Evidence, experiment: Experiment) -> Figure:
     """Held-out error against learning rate, one panel a unit; rings: each method's best. Dashed: without the derivative."""
-    results = _find(evidence, experiment)
+    results = find_all(evidence, experiment)
     if not results:
         return figures.not_run(experiment)
     figure, axes = plt.subplots(1, 3, figsize=(style.TEXT_WIDTH, 3.3), sharey=True)
@@ -66,7 +66,7 @@ def rates(evidence: Evidence, experiment: Experiment) -> Figure:
 
 def by_depth(evidence: Evidence) -> Figure:
     """Test error against the number of hidden layers, one panel a unit. Dashed: where a linear classifier ends."""
-    results = _find(evidence, breloff.ZERO_DERIVATIVE)
+    results = find_all(evidence, breloff.ZERO_DERIVATIVE)
     if not results:
         return figures.not_run(breloff.ZERO_DERIVATIVE)
     figure, axes = plt.subplots(1, 3, figsize=(style.TEXT_WIDTH, 3.3), sharey=True)
@@ -102,7 +102,7 @@ def _finish(figure: Figure, axes: np.ndarray, what: str, results: Results) -> Fi
 def alignment(evidence: Evidence) -> Figure:
     """Angle of DFA's signal at h_i with that of BP, straight-through where the unit is flat, by epoch on four hidden layers."""
     variants = {unit: f"DFA, {unit}, {breloff.DEPTHS[-1]}" for unit in (*breloff.UNITS, "tanh")}
-    results = _find(evidence, breloff.ZERO_DERIVATIVE, list(variants.values()))
+    results = find_all(evidence, breloff.ZERO_DERIVATIVE, list(variants.values()))
     return figures.alignment_curves(results, variants, "signal_angle") if results else figures.not_run(breloff.ZERO_DERIVATIVE)
 
 
@@ -111,7 +111,7 @@ def alignment(evidence: Evidence) -> Figure:
 
 def lost(evidence: Evidence) -> Figure:
     """Test error without the derivative minus that with it (points), by depth, one panel a unit. Dashed: the claims' bound."""
-    results = _find(evidence, breloff.NO_DERIVATIVE)
+    results = find_all(evidence, breloff.NO_DERIVATIVE)
     if not results:
         return figures.not_run(breloff.NO_DERIVATIVE)
     figure, axes = plt.subplots(1, 3, figsize=(style.TEXT_WIDTH, 3.3), sharey=True)
@@ -152,7 +152,7 @@ def table(evidence: Evidence, experiment: Experiment) -> pd.DataFrame:
     rows: dict[str, dict[str, str]] = {}
     for method, variants in (item for methods in _panels(experiment).values() for item in methods.items()):
         row = {f"{n:g} layer{'s' if n > 1 else ''}": NOT_RUN for n in variants} | {"rate": "", "runs": ""}
-        results = _find(evidence, experiment, list(variants.values()))
+        results = find_all(evidence, experiment, list(variants.values()))
         if results:
             ends = [results.final(variant, TEST) for variant in variants.values()]
             config = results.experiment.configs(results.profile)[variants[1]]

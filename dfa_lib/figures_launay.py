@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from . import figures, style
 from .experiments import launay
-from .figures import _band, _bars, _edge, _find, _mean, _shades
+from .figures import _band, _bars, _edge, _mean, _shades, find_all
 from .sweep import Results
 from .verdicts import CONTRADICTED, NOT_RUN, PARTLY, REPRODUCED, Evidence, combination, difference, verdict
 
@@ -50,7 +50,7 @@ def measures(evidence: Evidence, variant: str = "DFA") -> Figure:
 
 def growth(evidence: Evidence) -> Figure:
     """The delta angle of each layer over the first steps under five rules, and (last panel) when it has come half of its way."""
-    results = _find(evidence, launay.FIRST_STEPS)
+    results = find_all(evidence, launay.FIRST_STEPS)
     if not results:
         return figures.not_run(launay.FIRST_STEPS)
     figure, axes = plt.subplots(2, 3, figsize=(style.TEXT_WIDTH, 5.0))
@@ -82,7 +82,7 @@ def _looks() -> dict[str, style.Style]:
 
 def zero(evidence: Evidence) -> Figure:
     """Delta angle (mean over layers) against running training error, as it goes to zero; below: examples without a direction."""
-    results = _find(evidence, launay.ALIGNMENT)
+    results = find_all(evidence, launay.ALIGNMENT)
     if not results:
         return figures.not_run(launay.ALIGNMENT)
     figure, (above, below) = plt.subplots(2, 1, figsize=(style.TEXT_WIDTH, 4.4), sharex=True, height_ratios=(4, 1))
@@ -132,7 +132,7 @@ def followed_table(evidence: Evidence) -> pd.DataFrame:
 
 def practices(evidence: Evidence) -> Figure:
     """Test error of DFA and of its control under BP, one row a practice, with 95 % intervals over seeds."""
-    results = _find(evidence, launay.PRACTICE)
+    results = find_all(evidence, launay.PRACTICE)
     if not results:
         return figures.not_run(launay.PRACTICE)
     figure, ax = plt.subplots(figsize=(style.TEXT_WIDTH, 0.9 + 0.27 * len(launay.PRACTICES)))
@@ -159,7 +159,7 @@ def _point(ax: Axes, values: Sequence[float], y: float, **look) -> None:
 def scatter(evidence: Evidence) -> Figure:
     """Test error against alignment, and its excess over BP's: a point a practice, numbered as in `practices`. Bars: 95 % intervals over
     seeds upright, lowest to highest seed across. Above: L1's correlations."""
-    results = _find(evidence, launay.PRACTICE)
+    results = find_all(evidence, launay.PRACTICE)
     if not results:
         return figures.not_run(launay.PRACTICE)
     figure, axes = plt.subplots(1, 2, figsize=(style.TEXT_WIDTH, 3.6), sharex=True)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from . import figures, style
 from .config import Config
 from .experiments import mixing
-from .figures import _band, _bars, _edge, _find, _mean
+from .figures import _band, _bars, _edge, _mean, find_all
 from .sweep import Results
 from .verdicts import NOT_RUN, Evidence, Metric, difference, measure
 
@@ -36,7 +36,7 @@ def _search(evidence: Evidence) -> Results | None:
     """The records of the search, with all trials of their profile."""
     experiment = mixing.SEARCH
     tried = experiment.profiles["smoke"].only if evidence.profile == "smoke" else None
-    return _find(evidence, experiment, tried)
+    return find_all(evidence, experiment, tried)
 
 
 def _seeds(results: Results, choices: Sequence[tuple[str, float, float]], metric: Metric) -> np.ndarray:
@@ -153,7 +153,7 @@ def _named(name: str) -> str:
 def final(evidence: Evidence) -> Figure:
     """Each method minus BP, with 95 % intervals over seeds: held-out error, its gap to the training error, the gap of the losses."""
     names = [name for name in mixing.OWN if name != "BP"]
-    results = _find(evidence, mixing.FINAL)
+    results = find_all(evidence, mixing.FINAL)
     if not results or min(len(results.of(name)) for name in mixing.OWN) < 2:
         return figures.not_run(mixing.FINAL)
     metrics = {"held-out error\n(points)": mixing.late_error, "error minus\ntraining's (points)": mixing.error_gap,
@@ -175,12 +175,12 @@ def final(evidence: Evidence) -> Figure:
 def final_table(evidence: Evidence) -> pd.DataFrame:
     """Each method at its own best: held-out error (median of the last three evaluations), then, at the end, training error, both
     losses; and the error minus BP's with its 95 % interval over seeds."""
-    return _table(_find(evidence, mixing.FINAL), {name: _named(name) for name in mixing.OWN}, "held-out")
+    return _table(find_all(evidence, mixing.FINAL), {name: _named(name) for name in mixing.OWN}, "held-out")
 
 
 def mnist_table(evidence: Evidence) -> pd.DataFrame:
     """The same of the runs on all of MNIST, on its test set."""
-    return _table(_find(evidence, mixing.MNIST), {name: name for name in mixing.MNIST.variants}, "test")
+    return _table(find_all(evidence, mixing.MNIST), {name: name for name in mixing.MNIST.variants}, "test")
 
 
 def _table(results: Results | None, names: dict[str, str], part: str) -> pd.DataFrame:
@@ -200,7 +200,7 @@ def convergence(evidence: Evidence) -> Figure:
     """Test error (above) and running training error (below) by epoch on all of MNIST; a column a p."""
     experiment = mixing.MNIST
     shown = [name for name in experiment.variants if not name.startswith("dropout")]
-    results = _find(evidence, experiment, shown)
+    results = find_all(evidence, experiment, shown)
     if not results:
         return figures.not_run(experiment)
     rows = {"test error (%)": "test_error_pct", "training error (%)": "train_error_pct"}

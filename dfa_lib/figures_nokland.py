@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from . import figures, style
 from .experiments import nokland
 from .experiments.base import Experiment
-from .figures import _band, _bars, _find, _mean, _shades
+from .figures import _band, _bars, _mean, _shades, find_all
 from .sweep import Results
 from .verdicts import NOT_RUN, Claim, Evidence, difference, verdict
 
@@ -95,7 +95,7 @@ def gaps(evidence: Evidence) -> Figure:
 
 def error_curves(evidence: Evidence, experiment: Experiment, variants: Sequence[str], title: str) -> Figure:
     """`figures.error_curves` in one panel."""
-    results = _find(evidence, experiment, variants)
+    results = find_all(evidence, experiment, variants)
     return figures.error_curves(results, {title: variants}) if results else figures.not_run(experiment)
 
 
@@ -105,7 +105,7 @@ def variants_table(evidence: Evidence) -> pd.DataFrame:
     for name in nokland.VARIANTS.variants:
         base = f"2x800 {'adversarial ' if 'adversarial' in name else ''}{name.split(',')[0]}"
         rows[name] = {"compared with": base, "here, test %": NOT_RUN}
-        own = _find(evidence, nokland.VARIANTS, [name])
+        own = find_all(evidence, nokland.VARIANTS, [name])
         other = own and _table_beside(evidence, own, [base])
         if own:
             epochs = own.of(name)[0].evaluations[-1]["epoch"]
@@ -133,7 +133,7 @@ def _at(record: Record, epochs: float) -> float:
 
 def rates(evidence: Evidence) -> Figure:
     """Held-out error against learning rate, one panel a network. Dashed: the common rate."""
-    results = _find(evidence, nokland.RATE_SEARCH)
+    results = find_all(evidence, nokland.RATE_SEARCH)
     if not results:
         return figures.not_run(nokland.RATE_SEARCH)
     figure, axes = plt.subplots(1, len(nokland.SEARCHED), figsize=(style.TEXT_WIDTH, 3.0), sharey=True)
@@ -156,7 +156,7 @@ def own_rates_table(evidence: Evidence) -> pd.DataFrame:
     rows = {}
     for row in nokland.SEARCHED:
         names = [f"{row} {method}" for method in METHODS]
-        own = _find(evidence, nokland.OWN, names)
+        own = find_all(evidence, nokland.OWN, names)
         common = own and _table_beside(evidence, own, names)
         for name in names:
             rows[name] = {"common rate": "1e-4", **_beside_bp(common, name, names[0]),
@@ -179,7 +179,7 @@ def _beside_bp(results: Results | None, name: str, base: str) -> dict[str, str]:
 def deep_map(evidence: Evidence) -> Figure:
     """Held-out error of every trial on 100 layers of 240: a row an initialisation and feedback, a column an optimizer and rate."""
     experiment = nokland.DEEP_SEARCH
-    results = _find(evidence, experiment) or (evidence.profile == "smoke" and _find(evidence, experiment, experiment.profiles["smoke"].only))
+    results = find_all(evidence, experiment) or (evidence.profile == "smoke" and find_all(evidence, experiment, experiment.profiles["smoke"].only))
     if not results:
         return figures.not_run(experiment)
     columns = list(nokland.DEEP_OPTIMIZERS)
@@ -209,7 +209,7 @@ def deep_table(evidence: Evidence) -> pd.DataFrame:
     """The row of 100 layers of 240, and what was run beside it: errors and outcome."""
     rows = {}
     for experiment, name in ((e, name) for e in (nokland.DEEP_ROW, nokland.DEEP_TUNED) for name in e.variants):
-        results = _find(evidence, experiment, [name])
+        results = find_all(evidence, experiment, [name])
         rows[name] = {"here, test %": NOT_RUN}
         if results:
             outcomes = Counter("constant output" if r.final["constant_output"] else r.status for r in results.of(name))
@@ -227,9 +227,9 @@ def unfreezing(evidence: Evidence) -> Figure:
     """Running training error before and after unfreezing (left), and test error in the first epoch after it (right)."""
     experiment, frozen = nokland.UNFREEZE, "first layer frozen"
     rules, starts = list(nokland.UNFROZEN), [f"{rule}, first epoch" for rule in nokland.UNFROZEN]
-    results = _find(evidence, experiment, [frozen, *rules, *starts])
+    results = find_all(evidence, experiment, [frozen, *rules, *starts])
     before = results is not None
-    results = results or _find(evidence, experiment, rules)
+    results = results or find_all(evidence, experiment, rules)
     if not results:
         return figures.not_run(experiment)
     figure, axes = plt.subplots(1, 2, figsize=(style.TEXT_WIDTH, 3.4), sharey=True, width_ratios=(2, 1))
@@ -260,7 +260,7 @@ _FEATURE_LOOKS = {"BP": "bp", "FA": "fa", "DFA": "dfa", "untrained": "shallow"}
 
 def readers(evidence: Evidence) -> Figure:
     """Errors of the two readers at the input and at each hidden layer."""
-    results = _find(evidence, nokland.FEATURES)
+    results = find_all(evidence, nokland.FEATURES)
     if not results:
         return figures.not_run(nokland.FEATURES)
     figure, axes = plt.subplots(1, 2, figsize=(style.TEXT_WIDTH, 3.2))
@@ -277,7 +277,7 @@ def readers(evidence: Evidence) -> Figure:
 
 def tsne(evidence: Evidence) -> Figure:
     """t-SNE of test images: the input, and each hidden layer under BP (above) and DFA (below). A colour a class."""
-    results = _find(evidence, nokland.TSNE)
+    results = find_all(evidence, nokland.TSNE)
     if not results:
         return figures.not_run(nokland.TSNE)
     figure, axes = plt.subplots(2, 4, figsize=(style.TEXT_WIDTH, 3.9))
@@ -305,8 +305,8 @@ QUANTITIES = {"K": "$K_k$", "L": "$L_k$", "beta": r"$\beta_k$ (degrees)", "turne
 def theorem(evidence: Evidence, network: str = "4x100 DFA", suffix: str = "") -> Figure:
     """K, L, beta and the turn of the update directions by layer, from the first (dark) to the last; one column a start."""
     variants = {start: f"{network}, {start}{suffix}" for start in nokland.STARTS}
-    variants = {start: name for start, name in variants.items() if _find(evidence, nokland.THEOREM, [name])}
-    results = variants and _find(evidence, nokland.THEOREM, list(variants.values()))
+    variants = {start: name for start, name in variants.items() if find_all(evidence, nokland.THEOREM, [name])}
+    results = variants and find_all(evidence, nokland.THEOREM, list(variants.values()))
     if not results:
         return figures.not_run(nokland.THEOREM)
     size = (style.TEXT_WIDTH, 6.4)
@@ -333,7 +333,7 @@ def theorem_table(evidence: Evidence) -> pd.DataFrame:
     }  # fmt: skip
     rows = {}
     for name in (name for name in nokland.THEOREM.variants if not name.endswith("first steps")):
-        results = _find(evidence, nokland.THEOREM, [name])
+        results = find_all(evidence, nokland.THEOREM, [name])
         rows[name] = {"training %": NOT_RUN}
         if results:
             found = results.of(name)
@@ -348,7 +348,7 @@ def theorem_table(evidence: Evidence) -> pd.DataFrame:
 
 def above(evidence: Evidence) -> Figure:
     """Test loss by epoch: the first layer alone learns below random weights (left), and all layers learn (right)."""
-    results = _find(evidence, nokland.ABOVE)
+    results = find_all(evidence, nokland.ABOVE)
     if not results:
         return figures.not_run(nokland.ABOVE)
     figure, axes = plt.subplots(1, 2, figsize=(style.TEXT_WIDTH, 3.0), sharey=True)
@@ -367,6 +367,6 @@ def zero_table(evidence: Evidence) -> pd.DataFrame:
     rows: dict[str, dict[str, str]] = {}
     for name in nokland.ZERO.variants:
         rule, activation = name.split(", ")
-        results = _find(evidence, nokland.ZERO, [name])
+        results = find_all(evidence, nokland.ZERO, [name])
         rows.setdefault(rule, {})[activation] = _mean(results.final(name, "train_error_pct")) if results else NOT_RUN
     return pd.DataFrame(rows).T
