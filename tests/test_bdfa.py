@@ -373,14 +373,14 @@ def test_smallest_profile_draws_every_figure(name, smoke):
 
 def test_largest_budget_with_records_is_shown_and_half_a_sweep_too():
     smoke, laptop = results("bdfa-figure8", "smoke", seeds=1), results("bdfa-figure8")
-    assert figures_bdfa.find(evidence(smoke, laptop), bdfa.FIGURE8).profile == "laptop"
+    assert figures_bdfa.find_any(evidence(smoke, laptop), bdfa.FIGURE8).profile == "laptop"
     begun = sweep.Results(bdfa.FIGURE8, "laptop", tuple(r for r in laptop.records if r.variant in ("BP", "block 50")))
-    assert figures_bdfa.find(evidence(smoke, begun), bdfa.FIGURE8).profile == "smoke"  # whole
-    found = figures_bdfa.find(evidence(begun), bdfa.FIGURE8)
+    assert figures_bdfa.find_any(evidence(smoke, begun), bdfa.FIGURE8).profile == "smoke"  # whole
+    found = figures_bdfa.find_any(evidence(begun), bdfa.FIGURE8)
     assert figures_bdfa.present(found, list(bdfa.BLOCKS)) == ["BP", "block 50"]
     labels = drawn(figures_bdfa.accuracy(evidence(begun), FIGURE89).axes[0])
     assert "BP" in labels and "block 50" in labels and "DFA" not in labels
-    assert figures_bdfa.find(evidence(laptop, profile="smoke"), bdfa.FIGURE8) is None
+    assert figures_bdfa.find_any(evidence(laptop, profile="smoke"), bdfa.FIGURE8) is None
 
 
 def test_accuracy_curves_bands_and_the_papers_numbers(paper):
@@ -433,7 +433,7 @@ def test_map_cells_are_named_by_their_order(paper):
 
 
 def test_layers_without_a_direction_have_no_point(paper):
-    found = figures_bdfa.find(paper, bdfa.FIGURE8)
+    found = figures_bdfa.find_any(paper, bdfa.FIGURE8)
     layers, angles = figures_bdfa.last_angles(found, "block 25")
     assert list(layers) == thin(range(1, 101)) and angles.shape == (SEEDS, 12) and np.isnan(angles[:, 0]).all()
     top = figures_bdfa.by_layer(paper, bdfa.FIGURE8).axes[0]
