@@ -42,7 +42,7 @@ from .network import Workspace
 from .optim import CHUNK
 from .records import machine, results_dir, write_whole
 from .training import Trainer, had, train
-from .verdicts import Interval
+from .verdicts import CONTRADICTED, PARTLY, REPRODUCED, Interval
 
 if TYPE_CHECKING:
     import pandas
@@ -489,8 +489,8 @@ def constant(exponent: Interval, tolerance: float = 0.1) -> str:
     """The verdict on 'constant in x': reproduced where the whole interval lies within the tolerance of 0, contradicted where it
     lies outside, else partly."""
     if -tolerance <= exponent.low and exponent.high <= tolerance:
-        return "reproduced"
-    return "contradicted" if exponent.low > tolerance or exponent.high < -tolerance else "partly"
+        return REPRODUCED
+    return CONTRADICTED if exponent.low > tolerance or exponent.high < -tolerance else PARTLY
 
 
 #: Ways to ask whether a step is constant in depth, two counted and two measured: a name, and how to read it from a row.
@@ -525,7 +525,7 @@ def growth(report: Report, tolerance: float = 0.1) -> list[Growth]:
 
 def together(outcomes: Sequence[str]) -> str:
     """The verdict on a claim from those on its readings: theirs where they agree, else partly."""
-    return outcomes[0] if len(set(outcomes)) == 1 else "partly"
+    return outcomes[0] if len(set(outcomes)) == 1 else PARTLY
 
 
 # --- workers and replicas ------------------------------------------------------------------------------------------------

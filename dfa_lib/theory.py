@@ -310,13 +310,6 @@ class Order:
         return cls(config, column("alpha"), Q, R, column("v"), np.broadcast_to(F[:, None], (*flat.shape[:2], config.K)))
 
 
-def monte_carlo_error(order: Order, samples: int, rng: np.random.Generator) -> tuple[float, float]:
-    """The generalisation error of one state by sampling the fields, and its standard error: a check of `Order.error`."""
-    z = rng.multivariate_normal(np.zeros(order.config.K + order.config.M), order.covariance(), samples, method="eigh")
-    half = 0.5 * (UNITS[order.config.unit].g(z) @ order.coefficients()) ** 2
-    return float(half.mean()), float(half.std(ddof=1) / np.sqrt(samples))
-
-
 # --- the differential equations --------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from dfa_lib.errors import DfaLibError
 from dfa_lib.experiments import Experiment, Profile
 from dfa_lib.theory import (
     FEEDBACKS, UNITS, DeepLinear, Order, StudentTeacher, alignment_matrix, alphas, deep_linear, derivative, first_phase,
-    gram_condition, integrals, integrate, monte_carlo_error, pieces, simulate, simulate_all, start, stream,
+    gram_condition, integrals, integrate, pieces, simulate, simulate_all, start, stream,
 )  # fmt: skip
 
 FIVE = (1.0, -0.8, 0.6, 1.2, -1.0)
@@ -84,6 +84,13 @@ def test_relu_products_agree_with_numerical_integration():
     assert UNITS["relu"].products(C)[0, 1] == pytest.approx(exact, abs=1e-10)
     assert np.diagonal(UNITS["relu"].products(C)) == pytest.approx(np.diagonal(C) / 2)
     assert UNITS["relu"].products(np.zeros((2, 2))) == pytest.approx(0)
+
+
+def monte_carlo_error(order, samples, rng):
+    """The generalisation error of one state by sampling the fields, and its standard error."""
+    z = rng.multivariate_normal(np.zeros(order.config.K + order.config.M), order.covariance(), samples, method="eigh")
+    half = 0.5 * (UNITS[order.config.unit].g(z) @ order.coefficients()) ** 2
+    return float(half.mean()), float(half.std(ddof=1) / np.sqrt(samples))
 
 
 @pytest.mark.parametrize("unit", ["erf", "relu"])
