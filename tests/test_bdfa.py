@@ -307,8 +307,9 @@ def test_bp_that_trains_from_one_initialisation_at_one_rate_takes_that_claim_alo
     found = changed("bdfa-bp-init", **{"BP, Xavier, 0.05": {"accuracy": 95.0}, "BP, orthogonal, 0.05": {"accuracy": 95.0},
                                        "BP, orthogonal, 0.005": {"accuracy": 95.0}})  # fmt: skip
     outcome = {name: verdict(claim, found).outcome for name, claim in CLAIMS.items() if name.startswith("B1/BP/")}
-    assert outcome == {"B1/BP/fan-in": REPRODUCED, "B1/BP/notebook": REPRODUCED, "B1/BP/truncated-normal-0.1": REPRODUCED,
-                       "B1/BP/Xavier": PARTLY, "B1/BP/orthogonal": CONTRADICTED}  # fmt: skip
+    assert {name for name, what in outcome.items() if what == CONTRADICTED} == {
+        "B1/BP/Xavier/0.05", "B1/BP/orthogonal/0.05", "B1/BP/orthogonal/0.005"}  # fmt: skip
+    assert len(outcome) == 10 and set(outcome.values()) == {REPRODUCED, CONTRADICTED}
 
 
 def test_redrawn_feedback_that_trains_contradicts():
