@@ -123,22 +123,32 @@ def say(ax: Axes, words: str) -> None:
     ax.text(0.5, 0.5, words, ha="center", va="center", color=style.GREY, transform=ax.transAxes)
 
 
-class Sentences(pd.DataFrame):
-    """A table of text: on a page its cells are whole, and set from the left (class `sentences`), each part of a verdict on a line of its
-    own. A budget that all rows share stands once, below them."""
+class Budgeted(pd.DataFrame):
+    """A table with a column `budget`, which on a page stands once, below the table, where all rows share it."""
 
     def _repr_html_(self) -> str:
+        return self._page()
+
+    def _page(self, **how) -> str:
         budgets, shown, below = set(self.get("budget", ())), self, ""
         if len(budgets) == 1:
             shown, (budget,) = self.drop(columns="budget"), budgets
             below = f'<p class="budget">{html.escape(budget)}</p>' if budget else ""
         with pd.option_context("display.max_colwidth", None):
-            page = shown.to_html(classes="sentences")
+            return shown.to_html(**how) + below
+
+
+class Sentences(Budgeted):
+    """A table of text: on a page its cells are whole, and set from the left (class `sentences`), each part of a verdict on a line of its
+    own."""
+
+    def _repr_html_(self) -> str:
         outcomes = "|".join((REPRODUCED, PARTLY, CONTRADICTED, NOT_RUN))
+        page = self._page(classes="sentences")
         page = re.sub(r"; (?=\(\d+\) )", "<br>", page)
         page = re.sub(rf"(, (?:{outcomes})); ", r"\1<br>", page)
-        page = re.sub(rf"<td>({outcomes})</td>", lambda td: f'<td><span class="{td[1].replace(" ", "-")}">{td[1]}</span></td>', page)
-        return page + below
+        page = re.sub(rf"(, claimed [^:<]+:) (?=[^<]*, (?:{outcomes})<br>)", r"\1<br>", page)
+        return re.sub(rf"<td>({outcomes})</td>", lambda td: f'<td><span class="{td[1].replace(" ", "-")}">{td[1]}</span></td>', page)
 
 
 def claims(chosen: Iterable[Claim], evidence: Evidence) -> Sentences:

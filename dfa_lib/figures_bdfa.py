@@ -25,7 +25,7 @@ from . import data, figures, style
 from .config import Config
 from .experiments import bdfa
 from .experiments.base import Experiment
-from .figures import _mean, find_any
+from .figures import Budgeted, _mean, find_any
 from .records import Record
 from .sweep import Results
 from .verdicts import NOT_RUN, Evidence, Interval, difference, verdict
@@ -171,7 +171,7 @@ def _paper_marks(ax: Axes, numbers: Mapping[str, float], variants: Sequence[str]
     ax.set_xlim(low, high)
 
 
-def accuracy_table(evidence: Evidence, *experiments: Experiment) -> pd.DataFrame:
+def accuracy_table(evidence: Evidence, *experiments: Experiment) -> Budgeted:
     """The paper's accuracy and ours at the end (mean and deviation over seeds), one row a variant: seeds, steps, the verdict on the
     paper's number, and the steps to 80 % (mean over the seeds that get there). With several experiments, later ones add rows, of other variants."""
     rows: dict[str, dict[str, object]] = {}
@@ -190,7 +190,7 @@ def accuracy_table(evidence: Evidence, *experiments: Experiment) -> pd.DataFrame
                 "the paper's number": verdict(claim, evidence).outcome if claim else "",
                 "steps to 80 %": _steps(runs),
             }
-    return pd.DataFrame(rows).T.fillna("")
+    return Budgeted(pd.DataFrame(rows).T.fillna(""))
 
 
 # --- cost: counted beside measured -----------------------------------------------------------------------------------------

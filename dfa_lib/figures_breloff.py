@@ -11,9 +11,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from . import figures, style
+from .config import seed_count
 from .experiments import breloff
 from .experiments.base import Experiment
-from .figures import _band, _bars, _edge, _mean, find_all
+from .figures import Budgeted, _band, _bars, _edge, _mean, find_all
 from .sweep import Results
 from .verdicts import NOT_RUN, Evidence, Interval, difference
 
@@ -145,20 +146,20 @@ def _gap(results: Results, variant: str, base: str) -> Interval:
 # --- numbers -------------------------------------------------------------------------------------------------------------
 
 
-def table(evidence: Evidence, experiment: Experiment) -> pd.DataFrame:
+def table(evidence: Evidence, experiment: Experiment) -> Budgeted:
     """Test error (percent; mean and deviation over seeds), a row a method, a column a depth; each method's learning rate, with a
     mark where it is at the edge of those that were tried; and the runs of each cell."""
     tried = breloff.RATES if experiment is breloff.ZERO_DERIVATIVE else breloff.F1_RATES
     rows: dict[str, dict[str, str]] = {}
     for method, variants in (item for methods in _panels(experiment).values() for item in methods.items()):
-        row = {f"{n:g} layer{'s' if n > 1 else ''}": NOT_RUN for n in variants} | {"rate": "", "runs": ""}
+        row = {f"{n:g} layer{'s' if n > 1 else ''}": NOT_RUN for n in variants} | {"rate": "", "budget": ""}
         results = find_all(evidence, experiment, list(variants.values()))
         if results:
             ends = [results.final(variant, TEST) for variant in variants.values()]
             config = results.experiment.configs(results.profile)[variants[1]]
             rate = config.optimizer.lr
-            row = {column: _mean(found).replace(" ± ", "\u00a0±\u00a0") for column, found in zip(row, ends, strict=False)}  # one line
+            row = {column: _mean(found) for column, found in zip(row, ends, strict=False)}
             row |= {"rate": f"{rate:g}{_edge(rate, tried)}",
-                    "runs": f"{min(map(len, ends))} x {config.budget}, {results.profile}"}  # fmt: skip
+                    "budget": f"{seed_count(min(map(len, ends)))}, {config.budget}, {results.profile}"}  # fmt: skip
         rows[method] = row
-    return pd.DataFrame(rows).T
+    return Budgeted(pd.DataFrame(rows).T)

@@ -217,7 +217,7 @@ def _rate(variant: str) -> str:
 
 def _errors(results: Results, variant: str) -> str:
     test, train = (_mean(results.final(variant, f"{part}_error_pct")) for part in ("test", "train"))
-    return f"{test} ({train.split(' ')[0]})".replace(" ± ", "\u00a0±\u00a0")
+    return f"{test} ({train.split(' ')[0]})"
 
 
 _CHANGES = {REPRODUCED: "better", CONTRADICTED: "worse", PARTLY: "unclear"}

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from . import figures, style
 from .experiments import nokland
 from .experiments.base import Experiment
-from .figures import _band, _bars, _mean, _shades, find_all
+from .figures import Budgeted, _band, _bars, _mean, _shades, find_all
 from .sweep import Results
 from .verdicts import NOT_RUN, Claim, Evidence, difference, verdict
 
@@ -57,7 +57,7 @@ def table1(evidence: Evidence) -> pd.DataFrame:
         if cell in nokland.GAP_CLAIMS:
             gap = verdict(nokland.GAP_CLAIMS[cell], evidence)
             row |= {"minus BP [95 %]": f"{gap.effect:+.2f}" if gap.effect else "", "N1": gap.outcome}
-        rows[cell] = {column: text.replace(" ± ", "\u00a0±\u00a0") for column, text in row.items()}  # one number, one line
+        rows[cell] = row
     return pd.DataFrame(rows).T.fillna("")
 
 
@@ -205,7 +205,7 @@ def deep_map(evidence: Evidence) -> Figure:
     return figure
 
 
-def deep_table(evidence: Evidence) -> pd.DataFrame:
+def deep_table(evidence: Evidence) -> Budgeted:
     """The row of 100 layers of 240, and what was run beside it: errors and outcome."""
     rows = {}
     for experiment, name in ((e, name) for e in (nokland.DEEP_ROW, nokland.DEEP_TUNED) for name in e.variants):
@@ -217,7 +217,7 @@ def deep_table(evidence: Evidence) -> pd.DataFrame:
             rows[name] = {"here, test %": _mean(results.final(name, "test_error_pct")), "n": len(results.of(name)), "budget": budget,
                           "training %": _mean(results.final(name, "train_error_pct")),
                           "outcome": ", ".join(f"{n} {outcome}" for outcome, n in outcomes.items())}  # fmt: skip
-    return pd.DataFrame(rows).T.fillna("")
+    return Budgeted(pd.DataFrame(rows).T.fillna(""))
 
 
 # --- Figure 2, left ------------------------------------------------------------------------------------------------------

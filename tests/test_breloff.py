@@ -246,8 +246,8 @@ def test_table_has_a_column_a_depth_and_says_what_was_not_run(tmp_path):
     table = figures_breloff.table(evidence(changed=spread, without=("BP, tanh, 3",)), ZERO)
     assert list(table.index)[:4] == ["DFA, sign", "straight-through BP, sign", "straight-through DFA, sign", "BP, sign"]
     assert set(table.index) == set(breloff.METHODS)
-    assert list(table.columns) == ["1 layer", "2 layers", "3 layers", "4 layers", "rate", "runs"]
-    assert table.loc["DFA, sign", "2 layers"] == "5.01\u00a0±\u00a01.01" and table.loc["DFA, sign", "runs"] == "3 x 10 epochs, laptop"
+    assert list(table.columns) == ["1 layer", "2 layers", "3 layers", "4 layers", "rate", "budget"]
+    assert table.loc["DFA, sign", "2 layers"] == "5.01 ± 1.01" and table.loc["DFA, sign", "budget"] == "3 seeds, 10 epochs, laptop"
     assert set(table.loc["BP, tanh"]) == {NOT_RUN, ""}
     rates = figures_breloff.table(evidence(), F1)["rate"]
     edge = breloff.F1_OWN_RATES["BP, tanh"] in (breloff.F1_RATES[0], breloff.F1_RATES[-1])

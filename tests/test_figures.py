@@ -92,7 +92,7 @@ def test_a_rule_has_one_style_in_every_figure(results):
 def test_each_part_of_a_verdict_has_a_line_and_each_outcome_a_class():
     rests = "(1) reproduced: error of A: 1; claimed at most 2; (2) error, claimed above 0: A minus B: 1, reproduced; B minus C: 2, partly"
     page = figures.Sentences({"says": ["<b> & c"], "verdict": ["not run here"], "rests on": [rests]})._repr_html_()
-    assert "at most 2<br>(2) error" in page and "1, reproduced<br>B minus C" in page and "A: 1; claimed" in page
+    assert "at most 2<br>(2) error, claimed above 0:<br>A minus B: 1, reproduced<br>B minus C" in page and "A: 1; claimed" in page
     assert '<td><span class="not-run-here">not run here</span></td>' in page and "&lt;b&gt; &amp; c" in page
 
 

@@ -386,7 +386,7 @@ def test_practice_table_compares_with_the_control_and_flags_edges(all_good, monk
     assert table.loc["1 base", "rates"] == "30 (edge) / 0.3" and table.loc["2 raw feedback", "rates"] == "0.3 / 0.3"
     gap = difference([6 - 5 * COSINE["base"] + off for off in (-1e-3, 0.0, 1e-3)], [2.0 + off for off in (-1e-3, 0.0, 1e-3)])
     assert table.loc["1 base", "DFA minus BP [95 %]"] == f"{gap:+.2f}"
-    assert table.loc["1 base", "BP, %"] == table.loc["3 shared feedback", "BP, %"] == "2.00\u00a0±\u00a00.00 (0.10)"
+    assert table.loc["1 base", "BP, %"] == table.loc["3 shared feedback", "BP, %"] == "2.00 ± 0.00 (0.10)"
     assert set(figures_launay.practice_table(Evidence(directory=tmp_path))["DFA, %"]) == {NOT_RUN}
 
 
