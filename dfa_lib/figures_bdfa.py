@@ -532,7 +532,7 @@ def block_map(evidence: Evidence) -> Figure:
         rate = bdfa.MAP_OPTIMIZERS[optimizer][0].lr
         name = init.replace("truncated normal", "trunc. normal")
         gain = bdfa.hop_gain(bdfa.MAP_INITS[init], width)
-        line[0].set_ylabel(f"{optimizer} {rate:g}\n{name}\nweights' gain {gain:.2f}", fontsize=8, rotation=0, ha="right", va="center")
+        line[0].set_ylabel(f"{optimizer.removeprefix('slow ')} {rate:g}\n{name}\nweights' gain {gain:.2f}", fontsize=8, rotation=0, ha="right", va="center")
     for ax, (gain, (spec, options)) in zip(axes[0], bdfa.GAINS.items(), strict=True):
         words = "at boundaries" if options else f"gain {bdfa.hop_gain(spec, width):.2f} a hop"
         ax.set_title(f"{gain}\n{words}", fontsize=9.5)

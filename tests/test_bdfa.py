@@ -203,11 +203,11 @@ def test_gains_are_below_near_and_above_one():
 
 
 def test_map_is_every_combination_and_dfa_has_no_boundary_to_keep_a_norm_at():
-    assert len(bdfa.MAP.variants) == (3 * 4 + 3) * 3 * 2
+    assert len(bdfa.MAP.variants) == (3 * 4 + 3) * 3 * 3
     for name, config in bdfa.MAP.variants.items():
         gain, init, optimizer, block = name.split(", ")
         assert (config.feedback, config.init) == (bdfa.GAINS[gain][0], bdfa.INITS[init])
-        assert config.optimizer.name == optimizer.lower() and config.batch == 64
+        assert (config.optimizer, config.steps) == bdfa.MAP_OPTIMIZERS[optimizer] and config.batch == 64
         option = ", keep_norm=True" if gain == "norm kept" else ""
         assert str(config.rule) == ("dfa" if block == "DFA" else f"bdfa(block={block[6:]}{option})")
     assert bdfa.map_variant("norm kept", "Xavier", "SGD", "block 25") == "norm kept, Xavier, SGD, block 25"
@@ -427,7 +427,7 @@ def test_init_map_gives_accuracy_gain_and_a_constant_answer(paper):
 
 def test_map_cells_are_named_by_their_order(paper):
     figure = figures_bdfa.block_map(paper)
-    assert len(figure.axes) == 24
+    assert len(figure.axes) == 36
     assert [text.get_text() for ax in figure.axes[8:11] for text in ax.texts] == ["smaller is worse", "no order", "smaller is better"]
     assert [text.get_text() for ax in figure.axes[:3] for text in ax.texts] == ["smaller is worse", "none learns", "smaller is better"]
     assert "gain 4.08 a hop" in figure.axes[2].get_title() and "gain 0.41" in figure.axes[0].get_ylabel()

@@ -234,9 +234,12 @@ GAINS: Mapping[str, tuple[str, dict[str, object]]] = {
 }
 #: Forward weights that shrink small activations from layer to layer, keep them, and enlarge them.
 MAP_INITS = {name: INITS[name] for name in ("notebook", "Xavier", "truncated normal 0.1")}
-#: Each with its steps. Adam's rate is from five tried on held-out data for 600 to 1,500 steps, DFA with neutral feedback, one seed each:
-#: under none had it begun to learn; at this one it had after 2,000.
-MAP_OPTIMIZERS = {"SGD": (Optimizer("sgd", lr=0.05), 1000), "Adam": (Optimizer("adam", lr=3e-5), 2500)}
+#: Each with its steps. SGD has ten times the notebook's rate, which suits DFA, and that rate itself, which needs more steps (added after
+#: the first runs: at the larger one no cell has the paper's order). Adam's rate is from five tried on held-out data for 600 to 1,500
+#: steps, DFA with neutral feedback, one seed each: under none had it begun to learn; at this one it had after 2,000.
+MAP_OPTIMIZERS = {
+    "SGD": (Optimizer("sgd", lr=0.05), 1000), "slow SGD": (NOTEBOOK.optimizer, 4000), "Adam": (Optimizer("adam", lr=3e-5), 2500),
+}  # fmt: skip
 MAP_BLOCKS: Mapping[str, int | None] = {"DFA": None, "block 50": 50, "block 25": 25, "block 10": 10}
 
 
