@@ -173,7 +173,8 @@ def _paper_marks(ax: Axes, numbers: Mapping[str, float], variants: Sequence[str]
 
 def accuracy_table(evidence: Evidence, *experiments: Experiment) -> Budgeted:
     """The paper's accuracy and ours at the end (mean and deviation over seeds), one row a variant: seeds, steps, the verdict on the
-    paper's number, and the steps to 80 % (mean over the seeds that get there). With several experiments, later ones add rows, of other variants."""
+    paper's number, and the steps to 80 % (mean over the seeds that get there). With several experiments, later ones add rows, of other
+    variants."""
     rows: dict[str, dict[str, object]] = {}
     for experiment in experiments:
         for variant in experiment.variants:
@@ -291,7 +292,8 @@ def own_rates_table(evidence: Evidence) -> pd.DataFrame:
     rows = {}
     for name, rate in bdfa.OWN_RATES.items():
         rows[name] = {f"at {bdfa.NOTEBOOK.optimizer.lr:g}, %": NOT_RUN, "minus DFA [95 %]": "", "steps to 80 %": "",
-                      "own rate": f"{rate:g}{figures._edge(rate, bdfa.RATES)}", "at it, %": NOT_RUN, "minus DFA [95 %] ": "", "steps to 80 % ": ""}  # fmt: skip
+                      "own rate": f"{rate:g}{figures._edge(rate, bdfa.RATES)}", "at it, %": NOT_RUN, "minus DFA [95 %] ": "",
+                      "steps to 80 % ": ""}  # fmt: skip
         for experiment, space in ((bdfa.FIGURE8, ""), (bdfa.OWN, " ")):
             mine = find_any(evidence, experiment, [name])
             if not mine:
@@ -532,7 +534,8 @@ def block_map(evidence: Evidence) -> Figure:
         rate = bdfa.MAP_OPTIMIZERS[optimizer][0].lr
         name = init.replace("truncated normal", "trunc. normal")
         gain = bdfa.hop_gain(bdfa.MAP_INITS[init], width)
-        line[0].set_ylabel(f"{optimizer.removeprefix('slow ')} {rate:g}\n{name}\nweights' gain {gain:.2f}", fontsize=8, rotation=0, ha="right", va="center")
+        words = f"{optimizer.removeprefix('slow ')} {rate:g}\n{name}\nweights' gain {gain:.2f}"
+        line[0].set_ylabel(words, fontsize=8, rotation=0, ha="right", va="center")
     for ax, (gain, (spec, options)) in zip(axes[0], bdfa.GAINS.items(), strict=True):
         words = "at boundaries" if options else f"gain {bdfa.hop_gain(spec, width):.2f} a hop"
         ax.set_title(f"{gain}\n{words}", fontsize=9.5)

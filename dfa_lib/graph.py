@@ -266,14 +266,13 @@ class Rule:
     def graph(self, widths: Sequence[int]) -> FeedbackGraph:
         """This rule on a network with these layer widths (input, hidden layers, output)."""
         depth = len(widths) - 2
-        return FeedbackGraph(tuple(widths), tuple(RULES[self.name](depth, **dict(self.options))), str(self))
+        return FeedbackGraph(tuple(widths), tuple(RULES[self.name].__wrapped__(depth, **dict(self.options))), str(self))
 
     def __str__(self) -> str:
         return self.name + (f"({', '.join(f'{k}={v}' for k, v in self.options)})" if self.options else "")
 
 
-RULES: dict[str, Callable[..., list[Edge]]] = {}
-_MAKERS: dict[str, Callable[..., Rule]] = {}
+RULES: dict[str, Callable[..., Rule]] = {}
 
 
 def rule(edges: Callable[..., list[Edge]]) -> Callable[..., Rule]:
@@ -281,7 +280,6 @@ def rule(edges: Callable[..., list[Edge]]) -> Callable[..., Rule]:
     name = edges.__name__
     parameters = list(inspect.signature(edges).parameters.values())[1:]
     signature = inspect.Signature(parameters)
-    RULES[name] = edges
 
     @functools.wraps(edges)
     def make(*args: object, **options: object) -> Rule:
@@ -304,7 +302,7 @@ def rule(edges: Callable[..., list[Edge]]) -> Callable[..., Rule]:
         return Rule(name, kept)
 
     make.__signature__ = signature
-    _MAKERS[name] = make
+    RULES[name] = make
     return make
 
 
@@ -318,7 +316,7 @@ def make_rule(name: str, options: dict[str, object]) -> Rule:
     """The rule of this name with these options, checked: how a rule is read back from a record."""
     if name not in RULES:
         raise unknown("rule", name, RULES)
-    return _MAKERS[name](**options)
+    return RULES[name](**options)
 
 
 def _random(redrawn: bool) -> Carrier:
