@@ -62,7 +62,7 @@ def strengths(evidence: Evidence) -> Figure:
     results = _search(evidence)
     if not results:
         return figures.not_run(mixing.SEARCH)
-    rows = {"held-out\nerror (%)": mixing.late_error, "error minus\ntraining's (points)": mixing.error_gap,
+    rows = {"held-out\nerror (%)": mixing.settled_error, "error minus\ntraining's (points)": mixing.error_gap,
             "loss minus\ntraining's (nats)": mixing.loss_gap}  # fmt: skip
     size = (style.TEXT_WIDTH, 5.8)
     figure, axes = plt.subplots(len(rows), len(_PANELS), figsize=size, sharex="col", sharey="row", width_ratios=(1.5, 1, 1))
@@ -108,7 +108,7 @@ def rates(evidence: Evidence) -> Figure:
 def _against_rate(ax: Axes, results: Results, name: str, strength: float, **look) -> None:
     have = {record.variant for record in results.records}
     choices = [(name, strength, rate) for rate in mixing.METHODS[name].rates if mixing.trial(name, strength, rate) in have]
-    _band(ax, np.array([rate for *_, rate in choices]), _seeds(results, choices, mixing.late_error), **look)
+    _band(ax, np.array([rate for *_, rate in choices]), _seeds(results, choices, mixing.settled_error), **look)
 
 
 def alignment(evidence: Evidence) -> Figure:
@@ -137,7 +137,7 @@ def choices(evidence: Evidence) -> pd.DataFrame:
             strength, rate = mixing.best(results, name)
             rows[name] |= {"strength": f"{method.knob} = {strength:g}{_edge(strength, method.strengths)}" if method.knob else "",
                            "learning rate": f"{rate:g}{_edge(rate, method.rates)}",
-                           "held-out %": _mean(_seeds(results, [(name, strength, rate)], mixing.late_error)[:, 0].tolist())}  # fmt: skip
+                           "held-out %": _mean(_seeds(results, [(name, strength, rate)], mixing.settled_error)[:, 0].tolist())}  # fmt: skip
     return pd.DataFrame(rows).T
 
 
@@ -156,7 +156,7 @@ def final(evidence: Evidence) -> Figure:
     results = find_all(evidence, mixing.FINAL)
     if not results or min(len(results.of(name)) for name in mixing.OWN) < 2:
         return figures.not_run(mixing.FINAL)
-    metrics = {"held-out error\n(points)": mixing.late_error, "error minus\ntraining's (points)": mixing.error_gap,
+    metrics = {"held-out error\n(points)": mixing.settled_error, "error minus\ntraining's (points)": mixing.error_gap,
                "loss minus\ntraining's (nats)": mixing.loss_gap}  # fmt: skip
     figure, axes = plt.subplots(1, len(metrics), figsize=(style.TEXT_WIDTH, 2.9), sharey=True)
     for ax, (title, metric) in zip(axes, metrics.items(), strict=True):
@@ -188,7 +188,7 @@ def _table(results: Results | None, names: dict[str, str], part: str) -> pd.Data
     for name, title in names.items():
         rows[title] = {f"{part} %": NOT_RUN}
         if results:
-            mine, bp = ([mixing.late_error(record) for record in results.of(which)] for which in (name, "BP"))
+            mine, bp = ([mixing.settled_error(record) for record in results.of(which)] for which in (name, "BP"))
             gap = f"{difference(mine, bp):+.2f}" if name != "BP" and min(len(mine), len(bp)) > 1 else ""
             rows[title] = {f"{part} %": _mean(mine), "minus BP [95 %]": gap, "training %": _mean(results.final(name, "train_error_pct")),
                            f"{part} loss": _mean(results.final(name, "test_loss"), 3),

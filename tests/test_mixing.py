@@ -166,7 +166,7 @@ def test_signals_of_bp_and_dfa_are_of_one_size_when_training_begins_and_not_with
 
 def test_metrics_of_one_run():
     run = made("mixing-final", "by step", train=0.5, late=(4.4, 9.6, 4.2), angle=70.0)
-    assert mixing.late_error(run) == 4.4  # one bad moment is not what the run learned
+    assert mixing.settled_error(run) == 4.4  # one bad moment is not what the run learned
     assert mixing.error_gap(run) == pytest.approx(3.7) and mixing.weight_angle(run) == 70.0
     assert mixing.loss_gap(made("mixing-final", "BP", loss=0.25)) == pytest.approx(0.249)
     run.final["test_loss"] = None

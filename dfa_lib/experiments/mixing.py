@@ -19,6 +19,7 @@ from ..config import Config, Optimizer
 from ..graph import bp, dfa, switching
 from ..verdicts import ABOVE_ZERO, Claim, Contrast, Metric, gap
 from .base import Experiment, Profile
+from .slides import error_gap
 
 if TYPE_CHECKING:
     from ..records import Record
@@ -146,17 +147,12 @@ EXPERIMENTS = (SEARCH, FINAL, MNIST)
 # --- metrics -----------------------------------------------------------------------------------------------------------------
 
 
-def late_error(record: Record) -> float:
+def settled_error(record: Record) -> float:
     """Test error, median of the last three evaluations (%).
 
     At such learning rates a single one may be a bad moment.
     """
     return statistics.median(row["test_error_pct"] for row in record.evaluations[-3:])
-
-
-def error_gap(record: Record) -> float:
-    """Test error minus training error, both at the end (points)."""
-    return record.final["test_error_pct"] - record.final["train_error_pct"]
 
 
 def loss_gap(record: Record) -> float | None:
@@ -180,7 +176,7 @@ def best(results: Results, method: str, strengths: tuple[float, ...] | None = No
     tried = ((s, rate) for s in strengths or METHODS[method].strengths for rate in METHODS[method].rates)
 
     def error(choice: tuple[float, float]) -> float:
-        return statistics.mean(map(late_error, results.of(trial(method, *choice))))
+        return statistics.mean(map(settled_error, results.of(trial(method, *choice))))
 
     return min((choice for choice in tried if trial(method, *choice) in have), key=error)
 
@@ -207,27 +203,27 @@ def _narrows(short: str, variant: str) -> tuple[Claim, Claim]:
 CLAIMS: tuple[Claim, ...] = (
     *(
         Claim(f"F4/yardstick/{name.replace(' ', '-')}", f"a known regulariser lowers the test error against BP here: {name}", PLACE,
-              _below(late_error, name))
+              _below(settled_error, name))
         for name in ("dropout", "weight decay")
     ),
     *(
         claim
         for short, name in SWITCHED.items()
         for claim in (
-            Claim(f"F4/{short}", f"switching at random {name} lowers the test error against BP", PLACE, _below(late_error, name)),
+            Claim(f"F4/{short}", f"switching at random {name} lowers the test error against BP", PLACE, _below(settled_error, name)),
             *_narrows(short, name),
             *(
                 Claim(f"F4/{short}/{other.replace(' ', '-')}", f"switching {name} does as much as {other} (within {CLOSE} points)", PLACE,
-                      gap(FINAL.name, late_error, name, other, high=CLOSE))
+                      gap(FINAL.name, settled_error, name, other, high=CLOSE))
                 for other in ("dropout", "weight decay")
             ),
         )
     ),
-    Claim("F4/DFA", "DFA alone lowers the test error against BP", PLACE, _below(late_error, "DFA")),
+    Claim("F4/DFA", "DFA alone lowers the test error against BP", PLACE, _below(settled_error, "DFA")),
     *_narrows("DFA", "DFA"),
     *(
         Claim(f"F4/MNIST/{short}/{p:g}", f"on all of MNIST, too, switching {name} with p = {p:g} lowers the test error against BP", PLACE,
-              _below(late_error, f"{name}, {p:g}", MNIST))
+              _below(settled_error, f"{name}, {p:g}", MNIST))
         for short, name in SWITCHED.items() for p in MNIST_P
     ),
 )  # fmt: skip

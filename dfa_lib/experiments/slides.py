@@ -119,7 +119,7 @@ def loss_rise(record: Record) -> float | None:
 
 
 def error_gap(record: Record) -> float:
-    """Test error minus training error at the end (points)."""
+    """Test error minus training error, both at the end (points)."""
     return record.final["test_error_pct"] - record.final["train_error_pct"]
 
 
