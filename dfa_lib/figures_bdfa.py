@@ -520,22 +520,21 @@ def block_order(found: Sequence[float]) -> str:
 
 
 def block_map(evidence: Evidence) -> Figure:
-    """Test accuracy against block size in every cell of the map; the tint and the words say how smaller blocks compare."""
+    """Test accuracy against block size in every cell of the map; the tint and the words say how the paper's block sizes compare."""
     experiment = bdfa.MAP
     results = find_any(evidence, experiment)
     if not results:
         return figures.not_run(experiment)
     lines = list(product(bdfa.MAP_OPTIMIZERS, bdfa.MAP_INITS))
     figure, axes = plt.subplots(len(lines), len(bdfa.GAINS), figsize=(style.TEXT_WIDTH, 1.18 * len(lines) + 0.9), sharex=True, sharey=True)
-    width, blocks = bdfa.DEEP[0], list(bdfa.MAP_BLOCKS)
+    width, blocks, changes = bdfa.DEEP[0], list(bdfa.MAP_BLOCKS), experiment.profile(results.profile).changes
     for line, (optimizer, init) in zip(axes, lines, strict=True):
         for ax, gain in zip(line, bdfa.GAINS, strict=True):
             _map_cell(ax, results, [bdfa.map_variant(gain, init, optimizer, block) for block in blocks])
-        rate = bdfa.MAP_OPTIMIZERS[optimizer][0].lr
-        name = init.replace("truncated normal", "trunc. normal")
-        gain = bdfa.hop_gain(bdfa.MAP_INITS[init], width)
-        words = f"{optimizer.removeprefix('slow ')} {rate:g}\n{name}\nweights' gain {gain:.2f}"
-        line[0].set_ylabel(words, fontsize=8, rotation=0, ha="right", va="center")
+        config = replace(experiment.variants[bdfa.map_variant(gain, init, optimizer, "DFA")], **changes)  # as it ran, or would
+        words = (f"{optimizer.removeprefix('slow ')}, rate {config.optimizer.lr:g}", f"{config.steps:,} steps",
+                 init.replace("truncated normal", "trunc. normal"), f"weights' gain {bdfa.hop_gain(config.init, width):.2f}")  # fmt: skip
+        line[0].set_ylabel("\n".join(words), fontsize=8, rotation=0, ha="right", va="center")
     for ax, (gain, (spec, options)) in zip(axes[0], bdfa.GAINS.items(), strict=True):
         words = "at boundaries" if options else f"gain {bdfa.hop_gain(spec, width):.2f} a hop"
         ax.set_title(f"{gain}\n{words}", fontsize=9.5)
@@ -554,14 +553,15 @@ def _map_cell(ax: Axes, results: Results, variants: Sequence[str]) -> None:
         ax.text(0.5, 0.5, NOT_RUN, ha="center", va="center", fontsize=8, color=style.GREY, transform=ax.transAxes)
         return
     means = [float(np.mean(values)) for _, values in have]
-    order = block_order(means)
+    blocks = [variant.rpartition(", ")[2] for variant in variants]
+    order = block_order([mean for mean, block in zip(means, blocks, strict=True) if block in bdfa.BLOCKS])
     ax.set_facecolor(_TINTS[order])
     ax.text(0.5, 0.97, order, ha="center", va="top", fontsize=8, color=style.GREY if order == NOTHING else "black", transform=ax.transAxes)
     ax.plot(range(len(means)), means, color=style.GREY, linewidth=1)
-    for (k, values), variant in zip(have, variants, strict=True):
-        color = look(variant.rpartition(", ")[2]).color
+    for (k, values), block in zip(have, blocks, strict=True):
+        color = look(block).color
         ax.plot([k, k], [min(values), max(values)], color=color, linewidth=2)
-        ax.plot(k, means[k], "o", color=color, markersize=5)
+        ax.plot(k, means[k], "o", color=color, markersize=5, markerfacecolor=color if block in bdfa.BLOCKS else "white")
 
 
 # --- what a hop does, without training -----------------------------------------------------------------------------------------
