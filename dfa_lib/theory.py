@@ -35,7 +35,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy import ndarray
-from scipy.integrate import solve_ivp
 from scipy.special import erf
 
 from .config import make_real
@@ -359,6 +358,8 @@ def integrate(start: Order, alpha: ndarray, rtol: float = 1e-8, atol: float = 1e
     alpha = np.asarray(alpha, dtype=float)
     if np.ptp(start.alpha) > 0 or alpha[0] < np.max(start.alpha) or (np.diff(alpha) <= 0).any():
         raise DfaLibError("alpha must increase from the start's own time on, the same for all runs")
+    from scipy.integrate import solve_ivp  # half a second, and every experiment imports this module
+
     solved = solve_ivp(rate, (float(np.max(start.alpha)), float(alpha[-1])), y.ravel(), "DOP853", alpha, rtol=rtol, atol=atol)
     if not solved.success or not np.isfinite(solved.y).all():
         raise DfaLibError(f"the equations could not be integrated to alpha = {alpha[-1]:g}: {solved.message}")
