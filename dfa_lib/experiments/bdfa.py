@@ -85,7 +85,7 @@ BATCH = Experiment(
     variants={name: replace(NOTEBOOK, rule=BLOCKS[name], batch=256) for name in ("DFA", "block 25")},
     profiles={
         "smoke": Profile(seeds=1, changes=SMOKE),
-        "laptop": Profile(seeds=2, changes={"steps": 10_000}),
+        "laptop": Profile(seeds=1, changes={"steps": 10_000}),
         "paper": Profile(seeds=5),
     },
 )
@@ -269,7 +269,7 @@ MAP = Experiment(
     profiles={
         "smoke": Profile(seeds=1, changes=SMOKE | {"steps": 30, "evaluate_every": 30, "alignment": 0},
                          only=tuple(name for name in _map() if ", Xavier, " in name)),
-        "laptop": Profile(seeds=2),
+        "laptop": Profile(seeds=1),
         "paper": Profile(seeds=5, changes={"steps": 10_000, "evaluate_every": 500}),
     },
 )  # fmt: skip
