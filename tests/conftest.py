@@ -15,6 +15,7 @@ matplotlib.use("Agg")
 torch.set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist's own, which reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A file is one worker's, for what its tests share; but not the chapters, which take the longest."""
     for item in items:
